@@ -1,0 +1,116 @@
+"""The device's SQLite schema: one string a migration step, every column explained.
+
+Wall times are nanoseconds since 1970 (`_utc_ns`). Ids given by the clock are 32 hex digits.
+A step, once released, is never edited: a change is a new step at the end.
+"""
+
+DEVICE_MIGRATIONS: tuple[str, ...] = (
+    """
+    CREATE TABLE meta (               -- small facts of this box
+        key TEXT PRIMARY KEY,         -- boot: how often the agent has started
+        value TEXT NOT NULL
+    ) WITHOUT ROWID;
+
+    CREATE TABLE segment (            -- a row before the first byte; a file without a row is quarantined
+        id INTEGER PRIMARY KEY AUTOINCREMENT,
+        camera TEXT NOT NULL,
+        run TEXT NOT NULL,            -- unbroken session of the source
+        path TEXT NOT NULL UNIQUE,    -- relative to the state directory
+        state TEXT NOT NULL CHECK (state IN ('open', 'closed', 'recovered', 'damaged')),
+        start_utc_ns INTEGER NOT NULL,
+        end_utc_ns INTEGER NOT NULL,  -- of the last packet; equals start while open
+        first_dts INTEGER NOT NULL,   -- of the stream; the file starts at 0
+        last_dts INTEGER NOT NULL,
+        time_base_num INTEGER NOT NULL,
+        time_base_den INTEGER NOT NULL,
+        camera_offset_ns INTEGER,     -- camera clock minus arrival clock; null: camera sends no time
+        codec TEXT NOT NULL,
+        width_px INTEGER NOT NULL,
+        height_px INTEGER NOT NULL,
+        extradata BLOB NOT NULL,
+        packets INTEGER NOT NULL DEFAULT 0,
+        size_bytes INTEGER NOT NULL DEFAULT 0,
+        sha256 TEXT NOT NULL DEFAULT ''  -- of the closed file; empty while open
+    );
+    CREATE INDEX segment_by_time ON segment (camera, start_utc_ns);
+
+    CREATE TABLE gap (                -- time that was not recorded, and why
+        id INTEGER PRIMARY KEY AUTOINCREMENT,
+        camera TEXT NOT NULL,
+        from_utc_ns INTEGER NOT NULL,
+        to_utc_ns INTEGER NOT NULL,
+        packets INTEGER NOT NULL,     -- dropped ones, where they are known
+        reason TEXT NOT NULL
+    );
+    CREATE INDEX gap_by_time ON gap (camera, from_utc_ns);
+
+    CREATE TABLE event (
+        id TEXT PRIMARY KEY,          -- given once by the clock
+        camera TEXT NOT NULL,
+        kind TEXT NOT NULL,
+        rule TEXT NOT NULL,
+        state TEXT NOT NULL CHECK (state IN ('open', 'closed')),
+        start_utc_ns INTEGER NOT NULL,
+        end_utc_ns INTEGER,           -- null while open
+        body TEXT NOT NULL            -- the event message's body, JSON
+    ) WITHOUT ROWID;
+    CREATE INDEX event_by_time ON event (camera, start_utc_ns);
+
+    CREATE TABLE clip (
+        id TEXT PRIMARY KEY,
+        event_id TEXT NOT NULL UNIQUE REFERENCES event (id),
+        camera TEXT NOT NULL,
+        start_utc_ns INTEGER NOT NULL,  -- wanted span, pre- and post-roll included
+        end_utc_ns INTEGER NOT NULL,
+        state TEXT NOT NULL CHECK (state IN ('wanted', 'sealed', 'receipted', 'empty')),
+        snapshot TEXT NOT NULL DEFAULT '',  -- spool file, relative to the state directory
+        path TEXT NOT NULL DEFAULT '',      -- folder of the sealed clip, relative
+        missing_ms INTEGER NOT NULL DEFAULT 0,  -- wanted but not recorded
+        reason TEXT NOT NULL DEFAULT ''     -- why it is empty or incomplete
+    ) WITHOUT ROWID;
+    CREATE INDEX clip_by_state ON clip (state, end_utc_ns);
+
+    CREATE TABLE outbox (             -- AUTOINCREMENT: a freed id must never come back below a cursor
+        id INTEGER PRIMARY KEY AUTOINCREMENT,
+        lane TEXT NOT NULL CHECK (lane IN ('alarm', 'state', 'telemetry', 'backfill', 'file')),
+        message_id TEXT NOT NULL UNIQUE,  -- the same on every resend
+        topic TEXT NOT NULL,
+        payload BLOB NOT NULL,
+        created_utc_ns INTEGER NOT NULL,
+        boot INTEGER NOT NULL,        -- start of the agent that made it
+        created_mono_ns INTEGER NOT NULL,  -- comparable within one boot only
+        needs_receipt INTEGER NOT NULL DEFAULT 0,
+        is_retained INTEGER NOT NULL DEFAULT 0,
+        tries INTEGER NOT NULL DEFAULT 0,
+        quarantine TEXT               -- why it was set aside; null: to be sent
+    );
+    CREATE INDEX outbox_by_lane ON outbox (quarantine, lane, id);
+
+    CREATE TABLE transfer (           -- one file towards the centre
+        fid TEXT PRIMARY KEY,
+        clip_id TEXT NOT NULL,
+        path TEXT NOT NULL,           -- relative to the state directory
+        name TEXT NOT NULL,           -- as in the manifest
+        size_bytes INTEGER NOT NULL,
+        sha256 TEXT NOT NULL,
+        leaf_root TEXT NOT NULL,
+        manifest TEXT NOT NULL,       -- the signed envelope, JSON
+        event_ids TEXT NOT NULL,      -- JSON list
+        state TEXT NOT NULL CHECK (state IN ('waiting', 'receipted', 'refused')),
+        created_utc_ns INTEGER NOT NULL,
+        reason TEXT NOT NULL DEFAULT '',  -- why it was refused
+        receipt TEXT                  -- the centre's signed receipt, JSON
+    ) WITHOUT ROWID;
+    CREATE INDEX transfer_by_state ON transfer (state, created_utc_ns);
+
+    CREATE TABLE custody (            -- append-only, each row holds the hash of the one before
+        seq INTEGER PRIMARY KEY,      -- from 1, without holes
+        utc_ms INTEGER NOT NULL,
+        kind TEXT NOT NULL,
+        subject TEXT NOT NULL,        -- what it is about: a clip, a file, the store
+        detail TEXT NOT NULL,         -- canonical JSON
+        previous TEXT NOT NULL,       -- hash of row seq-1; 64 zeros for the first
+        hash TEXT NOT NULL
+    );
+    """,
+)

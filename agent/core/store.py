@@ -1,0 +1,256 @@
+"""The box's one SQLite file: one writer thread, natural group commit, read-only readers.
+
+Work handed in while the last fsync ran is committed together, so durability costs one fsync
+for many rows under load and one for one row at rest. WAL with synchronous=FULL loses nothing
+that a returned call promised (power cut included). Only the writer thread ever writes or
+checkpoints: SQLite before 3.51.3 can corrupt a WAL that two connections reset at once.
+"""
+
+import queue
+import sqlite3
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+from agent.core import log
+from agent.core.clock import Clock, watch
+from agent.core.errors import OutboxFull, StorageError, StoreCorrupt
+from agent.core.files import sync_directory
+
+T = TypeVar("T")
+
+MAX_BATCH_ITEMS = 500
+MAX_BATCH_BYTES = 1 << 20
+BUSY_TIMEOUT_S = 5.0
+PAGE_BYTES = 4096
+SLOW_COMMIT_S = 1.0
+QUEUE_ITEMS = 4096
+
+_log = log.get(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class _Work:
+    call: Callable[[sqlite3.Connection], Any]
+    future: "Future[Any]"
+    size_bytes: int
+
+
+class Store:
+    """A database whose `write` returns once the change survives a power cut."""
+
+    def __init__(
+        self, path: Path, migrations: Sequence[str], clock: Clock, max_bytes: int = 1 << 30
+    ) -> None:
+        self.path = path
+        self._migrations = migrations
+        self._clock = clock
+        self._max_bytes = max_bytes
+        self._queue: queue.Queue[_Work | None] = queue.Queue(QUEUE_ITEMS)
+        self._thread: threading.Thread | None = None
+        self._is_closed = False
+
+    def open(self) -> Path | None:
+        """Check or create the file, bring its schema up to date, start the writer.
+
+        Returns:
+            Where a damaged database was moved to, or None when it was sound.
+
+        Raises:
+            StorageError: the file cannot be created or its schema is newer than this program.
+        """
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        moved_to = None
+        try:
+            connection = self._connect()
+        except StoreCorrupt as error:
+            moved_to = self._move_aside()
+            _log.error("store damaged, moved aside", moved_to=moved_to, reason=error)
+            connection = self._connect()
+        self._thread = threading.Thread(
+            target=self._write_for_ever, args=(connection,), name="store", daemon=True
+        )
+        self._thread.start()
+        return moved_to
+
+    def write(self, call: Callable[[sqlite3.Connection], T], size_bytes: int = 0) -> T:
+        """Run `call` in a transaction and return its result once that is on the disk.
+
+        Raises:
+            OutboxFull: the file has reached its bound.
+            StorageError: the disk refuses.
+        """
+        return self.submit(call, size_bytes).result()
+
+    def submit(
+        self, call: Callable[[sqlite3.Connection], T], size_bytes: int = 0
+    ) -> "Future[T]":
+        """Queue `call` for the writer; the future ends once it is on the disk, or failed."""
+        future: Future[T] = Future()
+        if self._is_closed or self._thread is None:
+            raise StorageError(f"store {self.path}: closed")
+        self._queue.put(_Work(call, future, size_bytes))
+        return future
+
+    @contextmanager
+    def reading(self) -> Iterator[sqlite3.Connection]:
+        """Give a read-only connection for the duration of the block."""
+        with closing(read_only(self.path)) as connection:
+            yield connection
+
+    def close(self) -> None:
+        """Finish what is queued and stop; a second call does nothing."""
+        if self._is_closed or self._thread is None:
+            return
+        self._is_closed = True
+        self._queue.put(None)
+        self._thread.join()
+
+    def _connect(self) -> sqlite3.Connection:
+        connection = sqlite3.connect(
+            self.path, timeout=BUSY_TIMEOUT_S, isolation_level=None, check_same_thread=False
+        )
+        connection.row_factory = sqlite3.Row
+        try:
+            self._prepare(connection)
+        except sqlite3.DatabaseError as error:
+            connection.close()
+            if _is_damage(error):
+                raise StoreCorrupt(f"store {self.path}: {error}") from error
+            raise StorageError(f"store {self.path}: {error}") from error
+        except StorageError:
+            connection.close()
+            raise
+        sync_directory(self.path.parent)
+        return connection
+
+    def _prepare(self, connection: sqlite3.Connection) -> None:
+        connection.execute(f"PRAGMA page_size={PAGE_BYTES}")
+        connection.execute("PRAGMA auto_vacuum=INCREMENTAL")  # no effect after the first table
+        connection.execute("PRAGMA journal_mode=WAL")
+        connection.execute("PRAGMA synchronous=FULL")
+        connection.execute("PRAGMA mmap_size=0")
+        connection.execute(f"PRAGMA max_page_count={max(64, self._max_bytes // PAGE_BYTES)}")
+        verdict = connection.execute("PRAGMA quick_check(1)").fetchone()[0]
+        if verdict != "ok":
+            raise StoreCorrupt(f"store {self.path}: {verdict}")
+        migrate(connection, self._migrations, self.path)
+
+    def _move_aside(self) -> Path:
+        target = self.path.with_name(f"{self.path.name}.bad-{self._clock.utc_ns()}")
+        for suffix in ("", "-wal", "-shm"):
+            part = self.path.with_name(self.path.name + suffix)
+            if part.exists():
+                part.rename(target.with_name(target.name + suffix))
+        sync_directory(self.path.parent)
+        return target
+
+    def _write_for_ever(self, connection: sqlite3.Connection) -> None:
+        with closing(connection):
+            while (first := self._queue.get()) is not None:
+                batch, is_last = self._batch(first)
+                with watch(self._clock, "sqlite commit", SLOW_COMMIT_S):
+                    _commit(connection, batch)
+                if is_last:
+                    return
+
+    def _batch(self, first: _Work) -> tuple[list[_Work], bool]:
+        batch, size_bytes = [first], first.size_bytes
+        while len(batch) < MAX_BATCH_ITEMS and size_bytes < MAX_BATCH_BYTES:
+            try:
+                work = self._queue.get_nowait()
+            except queue.Empty:
+                break
+            if work is None:
+                return batch, True
+            batch.append(work)
+            size_bytes += work.size_bytes
+        return batch, False
+
+
+def read_only(path: Path) -> sqlite3.Connection:
+    """Open a database for reading only.
+
+    Raises:
+        StorageError: there is no such database.
+    """
+    try:
+        connection = sqlite3.connect(
+            f"{path.absolute().as_uri()}?mode=ro", uri=True, timeout=BUSY_TIMEOUT_S
+        )
+        connection.execute("PRAGMA schema_version").fetchone()
+    except sqlite3.DatabaseError as error:
+        raise StorageError(f"store {path}: {error}") from error
+    connection.row_factory = sqlite3.Row
+    return connection
+
+
+def migrate(connection: sqlite3.Connection, migrations: Sequence[str], path: Path) -> None:
+    """Apply the steps that `user_version` says are missing, each in one transaction.
+
+    Raises:
+        StorageError: the file was written by a newer program.
+    """
+    version = connection.execute("PRAGMA user_version").fetchone()[0]
+    if version > len(migrations):
+        raise StorageError(
+            f"store {path}: schema {version} is newer than this program's {len(migrations)}"
+        )
+    for number, script in enumerate(migrations[version:], start=version + 1):
+        connection.executescript(f"BEGIN;\n{script}\nPRAGMA user_version={number};\nCOMMIT;")
+
+
+def _commit(connection: sqlite3.Connection, batch: Sequence[_Work]) -> None:
+    ended: list[tuple[_Work, Any]] = []
+    try:
+        connection.execute("BEGIN IMMEDIATE")
+        for work in batch:
+            _attempt(connection, work, ended)
+        connection.execute("COMMIT")
+    except sqlite3.Error as error:
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
+        failure = _translate(error)
+        for work in batch:
+            if not work.future.done():
+                work.future.set_exception(failure)
+        return
+    for work, result in ended:
+        work.future.set_result(result)
+
+
+def _attempt(
+    connection: sqlite3.Connection, work: _Work, ended: list[tuple[_Work, Any]]
+) -> None:
+    connection.execute("SAVEPOINT work")
+    try:
+        ended.append((work, work.call(connection)))
+    except Exception as error:  # noqa: BLE001 - belongs to the caller, who waits on the future
+        if not connection.in_transaction:  # SQLite rolled the whole batch back
+            work.future.set_exception(_translate(error))
+            raise sqlite3.OperationalError(str(error)) from error
+        connection.execute("ROLLBACK TO work")
+        work.future.set_exception(_translate(error))
+    connection.execute("RELEASE work")
+
+
+def _translate(error: Exception) -> Exception:
+    if not isinstance(error, sqlite3.Error):
+        return error
+    code = getattr(error, "sqlite_errorcode", None)
+    if code == sqlite3.SQLITE_FULL:
+        return OutboxFull(f"store: {error}; free space or raise storage.max_db_mb")
+    if isinstance(error, sqlite3.IntegrityError | sqlite3.ProgrammingError):
+        return error
+    return StorageError(f"store: {error}")
+
+
+def _is_damage(error: sqlite3.DatabaseError) -> bool:
+    return getattr(error, "sqlite_errorcode", 0) & 0xFF in (
+        sqlite3.SQLITE_CORRUPT,
+        sqlite3.SQLITE_NOTADB,
+    )

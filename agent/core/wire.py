@@ -1,0 +1,178 @@
+"""The wire: topics, envelope, canonical JSON, and a JSON Schema for every message.
+
+Everything but file chunks is compact JSON that mosquitto_sub shows readably. A message is
+checked against `schemas/<name>.json` on both sides; docs/WIRE.md shows an example of each.
+"""
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import cache
+from importlib import resources
+from typing import Any
+
+import fastjsonschema
+
+from agent.core.errors import MalformedMessage
+
+SCHEMA_VERSION = 1
+PREFIX = "outpost/1"
+MAX_JSON_BYTES = 256 * 1024  # an offer with the leaves of a 100 GiB file stays below
+MAX_DEPTH = 32
+SCHEMAS = (
+    "envelope",
+    "birth",
+    "death",
+    "event",
+    "state",
+    "beat",
+    "offer",
+    "need",
+    "done",
+    "file_receipt",
+    "row_receipt",
+    "manifest",
+    "custody",
+)
+
+Json = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Topics:
+    """All topics of one device."""
+
+    site: str
+    device: str
+
+    @property
+    def root(self) -> str:
+        """What every topic of the device begins with."""
+        return f"{PREFIX}/{self.site}/{self.device}"
+
+    def up(self, kind: str) -> str:
+        """Give the topic of an outbox message: birth, beat, state/<name>, event/<kind>."""
+        return f"{self.root}/{kind}"
+
+    @property
+    def receipt(self) -> str:
+        """Signed acknowledgements of stored outbox rows, from the centre."""
+        return f"{self.root}/receipt"
+
+    def file(self, fid: str, part: str) -> str:
+        """Give a topic of one transfer: offer, need, done, receipt or a chunk's offset."""
+        return f"{self.root}/file/{fid}/{part}"
+
+    @property
+    def file_down(self) -> tuple[str, ...]:
+        """What the device listens to for its transfers."""
+        return (self.file("+", "need"), self.file("+", "receipt"))
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """A topic taken apart: site, device and the rest."""
+
+    site: str
+    device: str
+    rest: tuple[str, ...]
+
+
+def address(topic: str) -> Address:
+    """Take a topic apart.
+
+    Raises:
+        MalformedMessage: the topic is not one of ours.
+    """
+    parts = topic.split("/")
+    if parts[:2] != PREFIX.split("/") or len(parts) < 5:  # noqa: PLR2004 - prefix, site, device, rest
+        raise MalformedMessage(f"topic {topic[:80]!r}; allowed: {PREFIX}/<site>/<device>/…")
+    return Address(parts[2], parts[3], tuple(parts[4:]))
+
+
+def canonical(document: Any) -> bytes:
+    """Give the one byte form that is hashed and signed: sorted keys, no spaces, UTF-8, no floats.
+
+    Raises:
+        TypeError: the document holds a float, whose text form is not unique, or a non-JSON value.
+    """
+    _refuse_floats(document)
+    return json.dumps(
+        document, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False
+    ).encode()
+
+
+def encode(document: Mapping[str, Any]) -> bytes:
+    """Give a message's compact JSON."""
+    return json.dumps(
+        document, separators=(",", ":"), ensure_ascii=False, allow_nan=False
+    ).encode()
+
+
+def decode(schema: str, payload: bytes) -> Json:
+    """Read a message and check it against its schema.
+
+    Raises:
+        MalformedMessage: too large, not JSON, too deep, or refused by the schema.
+    """
+    if len(payload) > MAX_JSON_BYTES:
+        raise MalformedMessage(f"{schema}: {len(payload)} bytes; allowed: {MAX_JSON_BYTES}")
+    try:
+        document = json.loads(payload.decode(), parse_constant=_refuse_constant)
+    except (ValueError, RecursionError) as error:
+        raise MalformedMessage(f"{schema}: not JSON: {str(error)[:120]}") from error
+    return check(schema, document)
+
+
+def check(schema: str, document: Any) -> Json:
+    """Check a document against its schema and return it.
+
+    Raises:
+        MalformedMessage: naming the part that is wrong and what is allowed.
+    """
+    if _depth(document, MAX_DEPTH) == 0:
+        raise MalformedMessage(f"{schema}: nested deeper than {MAX_DEPTH}")
+    try:
+        validator(schema)(document)
+    except fastjsonschema.JsonSchemaValueException as error:
+        raise MalformedMessage(f"{schema}: {error.message[:200]}") from error
+    return dict(document)
+
+
+def schema_text(schema: str) -> str:
+    """Give a schema's JSON text."""
+    return (resources.files("agent.core") / "schemas" / f"{schema}.json").read_text()
+
+
+@cache
+def validator(schema: str) -> Callable[[Any], Any]:
+    """Compile a schema once."""
+    compiled: Callable[[Any], Any] = fastjsonschema.compile(
+        json.loads(schema_text(schema)), use_default=False
+    )
+    return compiled
+
+
+def _refuse_floats(value: Any) -> None:
+    if isinstance(value, float):
+        raise TypeError(f"canonical JSON: float {value!r}; allowed: whole numbers and texts")
+    if isinstance(value, Mapping):
+        for item in value.values():
+            _refuse_floats(item)
+    elif isinstance(value, list | tuple):
+        for item in value:
+            _refuse_floats(item)
+
+
+def _refuse_constant(name: str) -> None:
+    raise ValueError(f"{name} is not JSON")
+
+
+def _depth(value: Any, left: int) -> int:
+    if left == 0:
+        return 0
+    if isinstance(value, dict):
+        return min((_depth(item, left - 1) for item in value.values()), default=left)
+    if isinstance(value, list):
+        return min((_depth(item, left - 1) for item in value), default=left)
+    return left
