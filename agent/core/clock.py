@@ -59,7 +59,7 @@ class RealClock:
 
 
 class SimClock:
-    """A clock that moves only when told: `wait` advances it, so tests of hours take milliseconds."""
+    """A clock that moves only when told: `wait` advances it, so hours take milliseconds."""
 
     def __init__(self, utc_ns: int = 1_700_000_000 * NS_PER_S, seed: int = 0) -> None:
         self._utc_ns = utc_ns

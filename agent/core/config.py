@@ -14,7 +14,17 @@ import types
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import MISSING, Field, dataclass, field, fields, is_dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
+from typing import (
+    Annotated,
+    Any,
+    Literal,
+    TypeVar,
+    Union,
+    cast,
+    get_args,
+    get_origin,
+    get_type_hints,
+)
 
 from agent.core.errors import ConfigError
 
@@ -78,7 +88,9 @@ class Kinded:
 Resolver = Callable[[str], Mapping[str, Callable[[], type]]]
 """Group name -> the kinds of that group, each with a loader of its dataclass."""
 
-NAME = Pattern(r"[a-z0-9][a-z0-9._-]{0,62}", "1-63 of a-z 0-9 . _ -, starting with a letter or digit")
+NAME = Pattern(
+    r"[a-z0-9][a-z0-9._-]{0,62}", "1-63 of a-z 0-9 . _ -, starting with a letter or digit"
+)
 
 
 @dataclass(slots=True)
@@ -145,6 +157,20 @@ def without_none(plain: Any) -> Any:
     return plain
 
 
+def allowed(hint: Any) -> str:
+    """Say in words what a field takes."""
+    plain, notes = hint_parts(hint)
+    plain = without_none(plain)
+    if get_origin(plain) is Literal:
+        return f"allowed: {', '.join(str(item) for item in get_args(plain))}"
+    limit, pattern = note(notes, Range), note(notes, Pattern)
+    if pattern is not None:
+        return f"allowed: {pattern.allowed}"
+    if limit is not None:
+        return f"allowed: {_type_name(plain)} from {limit.low:g} to {limit.high:g}"
+    return f"allowed: {_type_name(plain)}"
+
+
 def _parse(file: Path) -> dict[str, Any]:
     try:
         return tomllib.loads(file.read_bytes().decode())
@@ -153,47 +179,45 @@ def _parse(file: Path) -> dict[str, Any]:
     except OSError as error:
         raise ConfigError(f"{file}: cannot be read: {error.strerror}") from error
     except UnicodeDecodeError as error:
-        raise ConfigError(f"{file}: not UTF-8 at byte {error.start}; allowed: UTF-8 text") from error
+        raise ConfigError(
+            f"{file}: not UTF-8 at byte {error.start}; allowed: UTF-8 text"
+        ) from error
     except tomllib.TOMLDecodeError as error:
         raise ConfigError(f"{file}: not TOML: {error}") from error
 
 
 def _override(table: dict[str, Any], text: str, reader: _Reader) -> None:
     path, separator, value = text.partition("=")
-    try:
-        parsed = tomllib.loads(f"x = {value}")["x"] if separator else None
-    except tomllib.TOMLDecodeError:
-        parsed = value
     *parents, last = path.split(".")
     target: Any = table
     try:
         for parent in parents:
-            target = target[int(parent)] if isinstance(target, list) else target.setdefault(parent, {})
-        if not separator or not isinstance(target, dict):
-            raise TypeError
-    except (TypeError, ValueError, IndexError):
-        reader.complain("--set", f"{text!r} names no value; allowed: table.key=value, lists by index")
+            target = (
+                target[int(parent)] if isinstance(target, list) else target.setdefault(parent, {})
+            )
+    except (AttributeError, ValueError, IndexError):
+        target = None
+    if not separator or not isinstance(target, dict):
+        reader.complain(
+            "--set", f"{text!r} names no value; allowed: table.key=value, lists by index from 0"
+        )
         return
-    target[last] = parsed
+    try:
+        target[last] = tomllib.loads(f"x = {value}")["x"]
+    except tomllib.TOMLDecodeError:
+        target[last] = value
 
 
 def _read_table(table: Any, shape: type[T], where: str, reader: _Reader) -> T | None:
     if not isinstance(table, dict):
         reader.complain(where or "(file)", f"{_show(table)} is not a table")
         return None
-    hints = get_type_hints(shape, include_extras=True)
     known = {item.name: item for item in fields(shape)}  # type: ignore[arg-type]
+    before = len(reader.problems)
     for key in table:
         if key not in known:
-            reader.complain(_join(where, key), _unknown(key, known))
-    values: dict[str, Any] = {}
-    before = len(reader.problems)
-    for name, item in known.items():
-        spot = _join(where, name)
-        if name in table:
-            values[name] = _read_value(table[name], hints[name], spot, reader)
-        elif _is_required(item):
-            reader.complain(spot, f"missing; {_allowed(hints[name])}")
+            reader.complain(_join(where, key), f"unknown key{_nearest(key, known)}")
+    values = _read_fields(table, shape, where, reader)
     if len(reader.problems) > before:
         return None
     try:
@@ -202,6 +226,20 @@ def _read_table(table: Any, shape: type[T], where: str, reader: _Reader) -> T | 
         for problem in error.problems:
             reader.complain(where or "(file)", problem)
         return None
+
+
+def _read_fields(
+    table: Mapping[str, Any], shape: type, where: str, reader: _Reader
+) -> dict[str, Any]:
+    hints = get_type_hints(shape, include_extras=True)
+    values: dict[str, Any] = {}
+    for item in fields(shape):
+        spot = _join(where, item.name)
+        if item.name in table:
+            values[item.name] = _read_value(table[item.name], hints[item.name], spot, reader)
+        elif _is_required(item):
+            reader.complain(spot, f"missing; {allowed(hints[item.name])}")
+    return values
 
 
 def _read_value(value: Any, hint: Any, where: str, reader: _Reader) -> Any:
@@ -231,7 +269,7 @@ def _read_list(value: Any, hint: Any, where: str, reader: _Reader) -> Any:
         reader.complain(where, f"{len(value)} items; allowed: {wanted}")
     kind = note(notes, Kind)
     if kind is not None:
-        item_hint = Annotated[item_hint, kind]
+        item_hint = cast("Any", Annotated[item_hint, kind])
     hints = get_args(plain) if fixed else [item_hint] * len(value)
     return tuple(
         _read_value(item, item_hint, f"{where}[{index}]", reader)
@@ -249,11 +287,12 @@ def _read_kinded(value: Any, kind: Kind, where: str, reader: _Reader) -> Kinded 
     if chosen is None:
         reader.complain(spot, f"missing; allowed: {', '.join(sorted(kinds))}")
         return None
-    if chosen not in kinds:
+    if not isinstance(chosen, str) or chosen not in kinds:
         reader.complain(spot, f"{_show(chosen)} is no {kind.group}{_nearest(chosen, kinds)}")
         return None
     rest = {key: item for key, item in value.items() if key != kind.key}
-    settings = _read_table(rest, kinds[chosen](), where, reader)
+    shape: type[object] = kinds[chosen]()
+    settings = _read_table(rest, shape, where, reader)
     return None if settings is None else Kinded(chosen, settings)
 
 
@@ -262,20 +301,20 @@ def _read_scalar(value: Any, hint: Any, where: str, reader: _Reader) -> Any:
     plain = without_none(plain)
     if get_origin(plain) is Literal:
         if value not in get_args(plain):
-            reader.complain(where, f"{_show(value)}; {_allowed(hint)}")
+            reader.complain(where, f"{_show(value)}; {allowed(hint)}")
         return value
     if plain is float and type(value) is int:
         value = float(value)
     if plain is Path:
         return _read_path(value, notes, where, reader)
     if type(value) is not plain or (plain is float and not math.isfinite(value)):
-        reader.complain(where, f"{_show(value)} is not {_type_name(plain)}; {_allowed(hint)}")
+        reader.complain(where, f"{_show(value)} is not {_type_name(plain)}; {allowed(hint)}")
         return value
     limit, pattern = note(notes, Range), note(notes, Pattern)
     if limit is not None and not limit.low <= value <= limit.high:
-        reader.complain(where, f"{_show(value)} is out of range; {_allowed(hint)}")
+        reader.complain(where, f"{_show(value)} is out of range; {allowed(hint)}")
     if pattern is not None and not re.fullmatch(pattern.regex, value):
-        reader.complain(where, f"{_show(value)}; {_allowed(hint)}")
+        reader.complain(where, f"{_show(value)}; {allowed(hint)}")
     return value
 
 
@@ -306,27 +345,10 @@ def _join(where: str, key: str) -> str:
     return f"{where}.{key}" if where else key
 
 
-def _unknown(key: str, known: Mapping[str, Any]) -> str:
-    return f"unknown key{_nearest(key, known)}"
-
-
 def _nearest(wrong: Any, right: Mapping[str, Any]) -> str:
     near = difflib.get_close_matches(str(wrong), list(right), n=1, cutoff=0.6)
     allowed = f"; allowed: {', '.join(sorted(right))}"
     return f"; did you mean {near[0]!r}?" if near else allowed
-
-
-def _allowed(hint: Any) -> str:
-    plain, notes = hint_parts(hint)
-    plain = without_none(plain)
-    if get_origin(plain) is Literal:
-        return f"allowed: {', '.join(str(item) for item in get_args(plain))}"
-    limit, pattern = note(notes, Range), note(notes, Pattern)
-    if pattern is not None:
-        return f"allowed: {pattern.allowed}"
-    if limit is not None:
-        return f"allowed: {_type_name(plain)} from {limit.low:g} to {limit.high:g}"
-    return f"allowed: {_type_name(plain)}"
 
 
 def _type_name(plain: Any) -> str:

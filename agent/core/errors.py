@@ -22,7 +22,7 @@ AgentError
 
 
 class AgentError(Exception):
-    """Base of all errors of the agent; the message names the thing, the value and what is allowed."""
+    """Base of all our errors; the message names the thing, the value and what is allowed."""
 
 
 class ConfigError(AgentError):
@@ -33,7 +33,7 @@ class ConfigError(AgentError):
         self.problems = problems
 
 
-class Transient(AgentError):  # noqa: N818 - reads better than TransientError
+class Transient(AgentError):
     """Goes away by itself: retry with jittered back-off."""
 
 
@@ -49,7 +49,7 @@ class DeviceBusy(Transient):
     """Somebody else holds the device."""
 
 
-class Permanent(AgentError):  # noqa: N818 - reads better than PermanentError
+class Permanent(AgentError):
     """Does not go away by itself: this worker stops, the others go on."""
 
 

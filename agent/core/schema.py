@@ -11,7 +11,7 @@ DEVICE_MIGRATIONS: tuple[str, ...] = (
         value TEXT NOT NULL
     ) WITHOUT ROWID;
 
-    CREATE TABLE segment (            -- a row before the first byte; a file without a row is quarantined
+    CREATE TABLE segment (            -- the row comes before the first byte of its file
         id INTEGER PRIMARY KEY AUTOINCREMENT,
         camera TEXT NOT NULL,
         run TEXT NOT NULL,            -- unbroken session of the source
@@ -23,7 +23,7 @@ DEVICE_MIGRATIONS: tuple[str, ...] = (
         last_dts INTEGER NOT NULL,
         time_base_num INTEGER NOT NULL,
         time_base_den INTEGER NOT NULL,
-        camera_offset_ns INTEGER,     -- camera clock minus arrival clock; null: camera sends no time
+        camera_offset_ns INTEGER,     -- camera clock minus arrival; null: it sends no time
         codec TEXT NOT NULL,
         width_px INTEGER NOT NULL,
         height_px INTEGER NOT NULL,
@@ -70,7 +70,7 @@ DEVICE_MIGRATIONS: tuple[str, ...] = (
     ) WITHOUT ROWID;
     CREATE INDEX clip_by_state ON clip (state, end_utc_ns);
 
-    CREATE TABLE outbox (             -- AUTOINCREMENT: a freed id must never come back below a cursor
+    CREATE TABLE outbox (             -- AUTOINCREMENT: a freed id never comes back
         id INTEGER PRIMARY KEY AUTOINCREMENT,
         lane TEXT NOT NULL CHECK (lane IN ('alarm', 'state', 'telemetry', 'backfill', 'file')),
         message_id TEXT NOT NULL UNIQUE,  -- the same on every resend

@@ -86,9 +86,7 @@ class Store:
         """
         return self.submit(call, size_bytes).result()
 
-    def submit(
-        self, call: Callable[[sqlite3.Connection], T], size_bytes: int = 0
-    ) -> "Future[T]":
+    def submit(self, call: Callable[[sqlite3.Connection], T], size_bytes: int = 0) -> "Future[T]":
         """Queue `call` for the writer; the future ends once it is on the disk, or failed."""
         future: Future[T] = Future()
         if self._is_closed or self._thread is None:
@@ -223,13 +221,11 @@ def _commit(connection: sqlite3.Connection, batch: Sequence[_Work]) -> None:
         work.future.set_result(result)
 
 
-def _attempt(
-    connection: sqlite3.Connection, work: _Work, ended: list[tuple[_Work, Any]]
-) -> None:
+def _attempt(connection: sqlite3.Connection, work: _Work, ended: list[tuple[_Work, Any]]) -> None:
     connection.execute("SAVEPOINT work")
     try:
         ended.append((work, work.call(connection)))
-    except Exception as error:  # noqa: BLE001 - belongs to the caller, who waits on the future
+    except Exception as error:  # belongs to the caller, who waits on the future
         if not connection.in_transaction:  # SQLite rolled the whole batch back
             work.future.set_exception(_translate(error))
             raise sqlite3.OperationalError(str(error)) from error

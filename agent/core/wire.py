@@ -104,9 +104,7 @@ def canonical(document: Any) -> bytes:
 
 def encode(document: Mapping[str, Any]) -> bytes:
     """Give a message's compact JSON."""
-    return json.dumps(
-        document, separators=(",", ":"), ensure_ascii=False, allow_nan=False
-    ).encode()
+    return json.dumps(document, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode()
 
 
 def decode(schema: str, payload: bytes) -> Json:
