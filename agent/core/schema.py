@@ -52,7 +52,7 @@ DEVICE_MIGRATIONS: tuple[str, ...] = (
         state TEXT NOT NULL CHECK (state IN ('open', 'closed')),
         start_utc_ns INTEGER NOT NULL,
         end_utc_ns INTEGER,           -- null while open
-        body TEXT NOT NULL            -- the event message's body, JSON
+        body TEXT NOT NULL            -- the whole event as the analysis said it, JSON
     ) WITHOUT ROWID;
     CREATE INDEX event_by_time ON event (camera, start_utc_ns);
 
@@ -64,6 +64,7 @@ DEVICE_MIGRATIONS: tuple[str, ...] = (
         end_utc_ns INTEGER NOT NULL,
         state TEXT NOT NULL CHECK (state IN ('wanted', 'sealed', 'receipted', 'empty')),
         snapshot TEXT NOT NULL DEFAULT '',  -- spool file, relative to the state directory
+        track_path TEXT NOT NULL DEFAULT '[]',  -- JSON list of [utc_ms, x, y], the object's foot
         path TEXT NOT NULL DEFAULT '',      -- folder of the sealed clip, relative
         missing_ms INTEGER NOT NULL DEFAULT 0,  -- wanted but not recorded
         reason TEXT NOT NULL DEFAULT ''     -- why it is empty or incomplete

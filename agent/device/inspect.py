@@ -1,0 +1,96 @@
+"""What is on the box, read from its database without disturbing the agent.
+
+Every function gives plain dictionaries, newest first, for a table or for `--json`.
+"""
+
+import json
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from agent.core.errors import ConfigError
+from agent.core.store import read_only
+
+Rows = list[dict[str, Any]]
+
+_QUERIES: Mapping[str, str] = {
+    "outbox": "SELECT id, lane, message_id, topic, length(payload) AS bytes, created_utc_ns,"
+    " needs_receipt, tries, quarantine FROM outbox ORDER BY id DESC LIMIT ?",
+    "quarantine": "SELECT id, lane, message_id, topic, length(payload) AS bytes, quarantine"
+    " FROM outbox WHERE quarantine IS NOT NULL ORDER BY id DESC LIMIT ?",
+    "events": "SELECT id, camera, kind, rule, state, start_utc_ns, end_utc_ns FROM event"
+    " ORDER BY start_utc_ns DESC LIMIT ?",
+    "clips": "SELECT c.id, c.event_id, c.camera, c.state, c.start_utc_ns, c.end_utc_ns, c.path,"
+    " c.missing_ms, c.reason, (SELECT count(*) FROM transfer t WHERE t.clip_id = c.id) AS files,"
+    " (SELECT count(*) FROM transfer t WHERE t.clip_id = c.id AND t.state = 'receipted')"
+    " AS receipted FROM clip c ORDER BY c.start_utc_ns DESC LIMIT ?",
+    "files": "SELECT fid, clip_id, name, size_bytes, sha256, state, reason FROM transfer"
+    " ORDER BY created_utc_ns DESC LIMIT ?",
+    "segments": "SELECT id, camera, state, path, start_utc_ns, end_utc_ns, packets, size_bytes,"
+    " sha256 FROM segment ORDER BY id DESC LIMIT ?",
+    "gaps": "SELECT * FROM gap ORDER BY id DESC LIMIT ?",
+    "custody": "SELECT seq, utc_ms, kind, subject, detail, previous, hash FROM custody"
+    " ORDER BY seq LIMIT ?",
+}
+TOPICS = tuple(_QUERIES)
+
+_COUNTS: Mapping[str, str] = {
+    "events_open": "SELECT count(*) FROM event WHERE state = 'open'",
+    "events_closed": "SELECT count(*) FROM event WHERE state = 'closed'",
+    "clips_wanted": "SELECT count(*) FROM clip WHERE state = 'wanted'",
+    "clips_sealed": "SELECT count(*) FROM clip WHERE state = 'sealed'",
+    "clips_receipted": "SELECT count(*) FROM clip WHERE state = 'receipted'",
+    "clips_empty": "SELECT count(*) FROM clip WHERE state = 'empty'",
+    "files_waiting": "SELECT count(*) FROM transfer WHERE state = 'waiting'",
+    "files_refused": "SELECT count(*) FROM transfer WHERE state = 'refused'",
+    "files_receipted": "SELECT count(*) FROM transfer WHERE state = 'receipted'",
+    "bytes_waiting": "SELECT coalesce(sum(size_bytes), 0) FROM transfer WHERE state = 'waiting'",
+    "outbox_rows": "SELECT count(*) FROM outbox WHERE quarantine IS NULL",
+    "outbox_bytes": "SELECT coalesce(sum(length(payload)), 0) FROM outbox",
+    "outbox_quarantined": "SELECT count(*) FROM outbox WHERE quarantine IS NOT NULL",
+    "segments": "SELECT count(*) FROM segment",
+    "segment_bytes": "SELECT coalesce(sum(size_bytes), 0) FROM segment",
+    "gaps": "SELECT count(*) FROM gap",
+    "custody_entries": "SELECT count(*) FROM custody",
+}
+
+
+def rows(database: Path, topic: str, limit: int) -> Rows:
+    """Give up to `limit` rows of a topic.
+
+    Raises:
+        ConfigError: there is no such topic.
+        StorageError: there is no database yet.
+    """
+    if topic not in _QUERIES:
+        raise ConfigError(f"inspect: {topic!r}; allowed: {', '.join(TOPICS)}")
+    connection = read_only(database)
+    try:
+        found = [dict(row) for row in connection.execute(_QUERIES[topic], (limit,))]
+    finally:
+        connection.close()
+    return [_parsed(row) for row in found] if topic == "custody" else found
+
+
+def counts(database: Path) -> dict[str, int]:
+    """Give how much of everything the box holds.
+
+    Raises:
+        StorageError: there is no database yet.
+    """
+    connection = read_only(database)
+    try:
+        return {
+            name: int(connection.execute(query).fetchone()[0]) for name, query in _COUNTS.items()
+        }
+    finally:
+        connection.close()
+
+
+def status(state_dir: Path, live: Callable[[Path], dict[str, Any]]) -> dict[str, Any]:
+    """Give the counts of the database together with what the running agent last wrote down."""
+    return {**live(state_dir), **counts(state_dir / "outpost.db")}
+
+
+def _parsed(row: dict[str, Any]) -> dict[str, Any]:
+    return {**row, "detail": json.loads(row["detail"])}

@@ -1,0 +1,207 @@
+"""What the analysis process says, made durable: event, message and wanted clip in one transaction.
+
+The analysis may die at any line. An event that it left open is closed here with the time it was
+last heard of, so that nothing that was reported stays open for ever.
+"""
+
+import json
+import sqlite3
+import threading
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any, Protocol
+
+from agent.core import log
+from agent.core.clock import NS_PER_S, Clock
+from agent.core.errors import MalformedMessage
+from agent.core.model import Event, EventState, Lane, Message
+from agent.core.store import Store
+from agent.vision import lines
+
+_log = log.get(__name__)
+
+_UPSERT = """
+    INSERT INTO event (id, camera, kind, rule, state, start_utc_ns, end_utc_ns, body)
+    VALUES (:id, :camera, :kind, :rule, :state, :start, :end, :body)
+    ON CONFLICT (id) DO UPDATE SET state = :state, end_utc_ns = :end, body = :body
+"""
+
+
+class Outbox(Protocol):
+    """The part of the outbox that the intake needs."""
+
+    def put_in(self, connection: sqlite3.Connection, message: Message) -> str:
+        """Add a message inside a transaction; gives its id."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class AnalysisHealth:
+    """What the analysis last said of one camera."""
+
+    state: str
+    detail: str
+    frames: int
+    inferences: int
+    lag_ms: int | None
+
+
+class Intake:
+    """Takes the lines of the analysis process; called from one thread at a time."""
+
+    def __init__(self, store: Store, outbox: Outbox, clock: Clock) -> None:
+        self._store = store
+        self._outbox = outbox
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._health: dict[str, AnalysisHealth] = {}
+        self._model = ""
+        self._detector = "starting"
+
+    @property
+    def model(self) -> str:
+        """Id of the detector that the analysis runs, empty before it is ready."""
+        return self._model
+
+    @property
+    def detector(self) -> str:
+        """Say `ready` or `degraded: why`, as the analysis last said."""
+        return self._detector
+
+    def health(self, camera: str) -> AnalysisHealth:
+        """Give the analysis state of a camera."""
+        with self._lock:
+            return self._health.get(camera, AnalysisHealth("starting", "", 0, 0, None))
+
+    def line(self, text: str) -> None:
+        """Take one line of the child's standard output.
+
+        Raises:
+            StorageError: the store refused; the line is not lost in silence.
+        """
+        try:
+            said = json.loads(text)
+            kind = said["type"]
+        except (ValueError, KeyError, TypeError):
+            _log.warning("analysis line not understood", line=text[:120])
+            return
+        if kind == "event":
+            self._take_event(text)
+        elif kind in ("camera", "stats"):
+            self._note(said)
+        elif kind in ("ready", "degraded"):
+            self._detector_said(said)
+        else:
+            _log.warning("analysis line of unknown type", type=kind)
+
+    def close_left_open(self, reason: str) -> int:
+        """Close every event that is still open, at the time its camera was last recorded.
+
+        Returns:
+            How many were closed.
+        """
+        with self._store.reading() as connection:
+            rows = connection.execute(
+                "SELECT e.*, (SELECT max(end_utc_ns) FROM segment s WHERE s.camera = e.camera"
+                " AND s.end_utc_ns > e.start_utc_ns) AS recorded_utc_ns"
+                " FROM event e WHERE state = 'open'"
+            ).fetchall()
+        for row in rows:
+            self._store_event(_ended(row, reason), row["id"])
+        return len(rows)
+
+    def _take_event(self, text: str) -> None:
+        try:
+            event = lines.from_line(text)
+        except MalformedMessage as error:
+            _log.warning("event of the analysis refused", reason=error)
+            return
+        self._store_event(event, event.event_id)
+
+    def _store_event(self, event: Event, event_id: str) -> None:
+        is_new = self._store.write(lambda connection: self._insert(connection, event))
+        if is_new:
+            _log.info(
+                f"event {event.state.value}",
+                event_id=event_id,
+                camera=event.camera,
+                kind=event.kind,
+                rule=event.rule,
+            )
+
+    def _insert(self, connection: sqlite3.Connection, event: Event) -> bool:
+        known = connection.execute(
+            "SELECT state FROM event WHERE id = ?", (event.event_id,)
+        ).fetchone()
+        if known is not None and known["state"] in (EventState.CLOSED, event.state):
+            return False
+        connection.execute(
+            _UPSERT,
+            {
+                "id": event.event_id,
+                "camera": event.camera,
+                "kind": event.kind,
+                "rule": event.rule,
+                "state": event.state,
+                "start": event.start_utc_ns,
+                "end": event.end_utc_ns,
+                "body": lines.to_line(event),
+            },
+        )
+        self._outbox.put_in(
+            connection,
+            Message(Lane.ALARM, f"event/{event.kind}", lines.event_body(event), needs_receipt=True),
+        )
+        if event.state is EventState.CLOSED:
+            self._want_clip(connection, event)
+        return True
+
+    def _want_clip(self, connection: sqlite3.Connection, event: Event) -> None:
+        end_utc_ns = event.end_utc_ns or event.start_utc_ns
+        connection.execute(
+            "INSERT INTO clip (id, event_id, camera, start_utc_ns, end_utc_ns, state, snapshot,"
+            " track_path) VALUES (?, ?, ?, ?, ?, 'wanted', ?, ?)",
+            (
+                self._clock.new_id(),
+                event.event_id,
+                event.camera,
+                event.start_utc_ns - round(event.pre_s * NS_PER_S),
+                end_utc_ns + round(event.post_s * NS_PER_S),
+                str(event.snapshot or ""),
+                json.dumps(event.path),
+            ),
+        )
+
+    def _note(self, said: Mapping[str, Any]) -> None:
+        camera = str(said.get("camera", ""))
+        before = self.health(camera)
+        if said["type"] == "camera":
+            after = replace(
+                before, state=str(said.get("state")), detail=str(said.get("detail", ""))
+            )
+        else:
+            after = replace(
+                before,
+                frames=int(said.get("frames", 0)),
+                inferences=int(said.get("inferences", 0)),
+                lag_ms=said.get("lag_ms"),
+            )
+        with self._lock:
+            self._health[camera] = after
+
+    def _detector_said(self, said: Mapping[str, Any]) -> None:
+        self._model = str(said.get("model", ""))
+        self._detector = (
+            "ready" if said["type"] == "ready" else f"degraded: {said.get('reason', '')}"
+        )
+        _log.info("detector " + said["type"], model=self._model, reason=said.get("reason", ""))
+        self.close_left_open("analysis restarted")
+
+
+def _ended(row: sqlite3.Row, reason: str) -> Event:
+    return replace(
+        lines.from_line(row["body"]),
+        state=EventState.CLOSED,
+        end_utc_ns=max(row["start_utc_ns"], row["recorded_utc_ns"] or 0),
+        reason=reason,
+    )
