@@ -4,7 +4,8 @@ Every function gives plain dictionaries, newest first, for a table or for `--jso
 """
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +47,8 @@ _COUNTS: Mapping[str, str] = {
     "files_receipted": "SELECT count(*) FROM transfer WHERE state = 'receipted'",
     "bytes_waiting": "SELECT coalesce(sum(size_bytes), 0) FROM transfer WHERE state = 'waiting'",
     "outbox_rows": "SELECT count(*) FROM outbox WHERE quarantine IS NULL",
+    "receipts_waiting": "SELECT count(*) FROM outbox"
+    " WHERE needs_receipt = 1 AND quarantine IS NULL",
     "outbox_bytes": "SELECT coalesce(sum(length(payload)), 0) FROM outbox",
     "outbox_quarantined": "SELECT count(*) FROM outbox WHERE quarantine IS NOT NULL",
     "segments": "SELECT count(*) FROM segment",
@@ -64,11 +67,10 @@ def rows(database: Path, topic: str, limit: int) -> Rows:
     """
     if topic not in _QUERIES:
         raise ConfigError(f"inspect: {topic!r}; allowed: {', '.join(TOPICS)}")
-    connection = read_only(database)
-    try:
-        found = [dict(row) for row in connection.execute(_QUERIES[topic], (limit,))]
-    finally:
-        connection.close()
+    from sqlite_utils import Database  # noqa: PLC0415 - 15 MiB that only this command needs
+
+    with closing(read_only(database)) as connection:
+        found = list(Database(connection).query(_QUERIES[topic], (limit,)))
     return [_parsed(row) for row in found] if topic == "custody" else found
 
 
@@ -78,18 +80,10 @@ def counts(database: Path) -> dict[str, int]:
     Raises:
         StorageError: there is no database yet.
     """
-    connection = read_only(database)
-    try:
+    with closing(read_only(database)) as connection:
         return {
             name: int(connection.execute(query).fetchone()[0]) for name, query in _COUNTS.items()
         }
-    finally:
-        connection.close()
-
-
-def status(state_dir: Path, live: Callable[[Path], dict[str, Any]]) -> dict[str, Any]:
-    """Give the counts of the database together with what the running agent last wrote down."""
-    return {**live(state_dir), **counts(state_dir / "outpost.db")}
 
 
 def _parsed(row: dict[str, Any]) -> dict[str, Any]:

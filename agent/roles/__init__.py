@@ -1,0 +1,1 @@
+"""One file a role; each reads like its own diagram."""

@@ -1,0 +1,1 @@
+"""The camera stages: source, ring, segments, motion, detect, track, analytics, event, clip."""

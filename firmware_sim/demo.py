@@ -1,0 +1,385 @@
+"""The main job on real footage, start to end, as one command: `./run demo`.
+
+A simulated RTSP camera plays people crossing a plaza; the agent records, detects and cuts clips;
+the broker is taken away while events go on and brought back; the receiver signs for every file.
+Everything runs as its own process with the same commands a technician types.
+"""
+
+import argparse
+import json
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from firmware_sim import broker as broker_sim
+
+ROOT = Path(__file__).resolve().parent.parent
+PLAZA = ROOT / "firmware_sim" / "media" / "plaza.mp4"
+CONFIG = ROOT / "configs" / "camera.toml"
+USER, PASSWORD = "outpost", "demo-camera"
+SITE, DEVICE = "plaza", "cam-0001"
+WARM_S, OFFLINE_S, AFTER_S = 14.0, 15.0, 8.0
+DRAIN_S = 60.0
+POLL_S = 1.0
+
+Status = Mapping[str, Any]
+
+
+@dataclass(slots=True)
+class Stage:
+    """The processes of the demo and where their things lie."""
+
+    folder: Path
+    broker_kind: str
+    broker_port: int
+    rtsp_port: int = 0
+    control_port: int = 0
+    broker: broker_sim.Broker | None = None
+    processes: dict[str, subprocess.Popen[str]] = field(default_factory=dict)
+
+    @property
+    def state(self) -> Path:
+        """The agent's state directory."""
+        return self.folder / "agent"
+
+    @property
+    def store(self) -> Path:
+        """The receiver's store."""
+        return self.folder / "receiver"
+
+    def outpost(self, *words: str) -> list[str]:
+        """Give the command line of an outpost command."""
+        return [sys.executable, "-m", "agent", *words]
+
+    def config(self) -> list[str]:
+        """Give the options that point the example configuration at this demo."""
+        values = {
+            "state_dir": self.state,
+            "broker.port": self.broker_port,
+            "delivery.receiver_key_path": self.folder / "receiver.pub",
+            "cameras.0.main.url": f"rtsp://127.0.0.1:{self.rtsp_port}/main",
+            "cameras.0.sub.url": f"rtsp://127.0.0.1:{self.rtsp_port}/sub",
+            "cameras.0.main.password_path": self.folder / "camera.password",
+            "cameras.0.sub.password_path": self.folder / "camera.password",
+            "telemetry.beat_s": 2.0,
+        }
+        options = ["--config", str(CONFIG)]
+        for key, value in values.items():
+            text = json.dumps(str(value)) if isinstance(value, str | Path) else str(value)
+            options += ["--set", f"{key}={text}"]
+        return options
+
+    def start(self, name: str, argv: list[str]) -> None:
+        """Start a process with its log beside the others'."""
+        log = (self.folder / f"{name}.log").open("a")
+        self.processes[name] = subprocess.Popen(
+            argv, cwd=ROOT, stdout=log, stderr=log, text=True, start_new_session=True
+        )
+        log.close()
+
+    def stop(self, name: str, limit_s: float = 10.0) -> int | None:
+        """Ask a process to end and give its exit code."""
+        process = self.processes.pop(name, None)
+        if process is None:
+            return None
+        process.send_signal(signal.SIGTERM)
+        try:
+            return process.wait(limit_s)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+            return None
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the demo; 0 only if everything that it promises held."""
+    parser = argparse.ArgumentParser(prog="./run demo", description=__doc__)
+    parser.add_argument("--broker", choices=("auto", "mosquitto", "embedded"), default="auto")
+    parser.add_argument("--out", type=Path, default=ROOT / "var" / "demo")
+    options = parser.parse_args(argv)
+    shutil.rmtree(options.out, ignore_errors=True)
+    options.out.mkdir(parents=True)
+    stage = Stage(options.out, options.broker, _free_port())
+    screen = Screen()
+    try:
+        _prepare(stage, screen)
+        seen = _play(stage, screen)
+        return _judge(stage, screen, seen)
+    finally:
+        for name in list(stage.processes):
+            stage.stop(name)
+        if stage.broker is not None:
+            stage.broker.stop()
+        screen.close()
+
+
+@dataclass(slots=True)
+class Seen:
+    """What the demo itself counted while it watched."""
+
+    offline_bytes: int = 0
+    offline_events: int = 0
+    status: Status = field(default_factory=dict)
+    is_drained: bool = False
+    exit_code: int | None = None
+
+
+class Screen:
+    """Progress for a person: one live line on a terminal, plain lines elsewhere."""
+
+    def __init__(self) -> None:
+        self._is_terminal = sys.stdout.isatty()
+        self._begun_s = time.monotonic()
+        self._width = 0
+        self._last = ""
+
+    def say(self, text: str) -> None:
+        """Print a lasting line."""
+        self._clear()
+        print(f"{self._elapsed()}  {text}", flush=True)
+
+    def progress(self, text: str) -> None:
+        """Show what is going on now; elsewhere than on a terminal only what changed."""
+        if self._is_terminal:
+            line = f"{self._elapsed()}  {text}"[: shutil.get_terminal_size().columns - 1]
+            print("\r" + line.ljust(self._width), end="", flush=True)
+            self._width = len(line)
+        elif text != self._last:
+            print(f"{self._elapsed()}  {text}", flush=True)
+        self._last = text
+
+    def close(self) -> None:
+        """Leave the cursor on a line of its own."""
+        self._clear()
+
+    def _clear(self) -> None:
+        if self._width:
+            print("\r" + " " * self._width + "\r", end="", flush=True)
+            self._width = 0
+
+    def _elapsed(self) -> str:
+        return f"{time.monotonic() - self._begun_s:5.1f} s"
+
+
+def _prepare(stage: Stage, screen: Screen) -> None:
+    password = stage.folder / "camera.password"
+    password.write_text(PASSWORD)
+    password.chmod(0o600)
+    stage.broker = broker_sim.start(stage.broker_kind, stage.broker_port, stage.folder / "broker")
+    screen.say(f"broker: {stage.broker.kind} on 127.0.0.1:{stage.broker_port}")
+    devices = stage.folder / "devices"
+    devices.mkdir()
+    receiver_key = _run_text(stage.outpost("key", "receiver", "--store", str(stage.store)))
+    shutil.copy(receiver_key, stage.folder / "receiver.pub")
+    media = stage.folder / "media"
+    _run_text(
+        [sys.executable, "-m", "firmware_sim.media", "--main-from", str(PLAZA)]
+        + ["--out", str(media)]
+    )
+    _start_camera(stage, media)
+    screen.say(f"camera: rtsp://127.0.0.1:{stage.rtsp_port}/main plays real footage (plaza.mp4)")
+    device_key = _run_text(stage.outpost("key", "device", *stage.config()))
+    shutil.copy(device_key, devices / f"{DEVICE}.pub")
+    _start_receiver(stage)
+    screen.say("receiver: waits for the device whose key it knows")
+    stage.start("agent", stage.outpost("run", *stage.config()))
+    screen.say("agent: outpost run --config configs/camera.toml")
+
+
+def _start_camera(stage: Stage, media: Path) -> None:
+    argv = [sys.executable, "-m", "firmware_sim.camera", "--port", "0", "--control-port", "0"]
+    argv += ["--main", str(media / "main.mp4"), "--sub", str(media / "sub.mp4")]
+    argv += ["--user", USER, "--password-file", str(stage.folder / "camera.password")]
+    with (stage.folder / "camera.log").open("a") as log:
+        process = subprocess.Popen(
+            argv, cwd=ROOT, stdout=subprocess.PIPE, stderr=log, text=True, start_new_session=True
+        )
+    stage.processes["camera"] = process
+    line = process.stdout.readline() if process.stdout else ""
+    if not line:
+        raise SystemExit(f"the simulated camera did not start: see {stage.folder}/camera.log")
+    ports = json.loads(line)
+    stage.rtsp_port, stage.control_port = ports["rtsp_port"], ports["control_port"]
+
+
+def _start_receiver(stage: Stage) -> None:
+    argv = stage.outpost("receive", "--broker", f"127.0.0.1:{stage.broker_port}")
+    argv += ["--site", SITE, "--store", str(stage.store)]
+    argv += ["--devices", str(stage.folder / "devices")]
+    stage.start("receiver", argv)
+
+
+def _play(stage: Stage, screen: Screen) -> Seen:
+    seen = Seen()
+    _watch(stage, screen, seen, 45.0, "online", lambda now: now["events_closed"] >= 1)
+    _watch(stage, screen, seen, WARM_S, "online", lambda _: False)
+    if stage.broker is not None:
+        stage.broker.kill()
+    screen.say(f"BROKER TAKEN AWAY for {OFFLINE_S:.0f} s; events go on")
+    before = int(seen.status.get("events_closed", 0))
+    _watch(stage, screen, seen, OFFLINE_S, "offline", lambda _: False)
+    seen.offline_events = int(seen.status.get("events_closed", 0)) - before
+    seen.offline_bytes = int(seen.status.get("outbox_bytes", 0)) + int(
+        seen.status.get("bytes_waiting", 0)
+    )
+    stage.broker = broker_sim.start(stage.broker_kind, stage.broker_port, stage.folder / "broker")
+    screen.say(f"broker back; {seen.offline_bytes:,} bytes were kept on the device meanwhile")
+    _watch(stage, screen, seen, AFTER_S, "online", lambda _: False)
+    stage.stop("camera")
+    screen.say("camera switched off: open events close, what is left is delivered")
+    seen.is_drained = _watch(stage, screen, seen, DRAIN_S, "draining", _is_drained)
+    seen.exit_code = stage.stop("agent")
+    return seen
+
+
+def _is_drained(now: Status) -> bool:
+    waiting = ("events_open", "clips_wanted", "clips_sealed", "files_waiting", "receipts_waiting")
+    return now["events_closed"] > 0 and not any(now[name] for name in waiting)
+
+
+def _watch(
+    stage: Stage,
+    screen: Screen,
+    seen: Seen,
+    limit_s: float,
+    link: str,
+    is_over: Callable[[Status], bool],
+) -> bool:
+    deadline_s = time.monotonic() + limit_s
+    while time.monotonic() < deadline_s:
+        if (process := stage.processes.get("agent")) and process.poll() is not None:
+            raise SystemExit(f"the agent ended by itself: see {stage.folder}/agent.log")
+        now = _status(stage)
+        if now:
+            seen.status = now
+            screen.progress(_line(now, link))
+            if is_over(now):
+                return True
+        time.sleep(POLL_S)
+    return False
+
+
+def _status(stage: Stage) -> Status:
+    result = subprocess.run(
+        stage.outpost("status", "--json", *stage.config()),
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    try:
+        answer: Status = json.loads(result.stdout)
+    except ValueError:
+        return {}
+    return answer if "events_closed" in answer else {}
+
+
+def _line(now: Status, link: str) -> str:
+    camera = next(iter(now.get("cameras", [])), {})
+    return (
+        f"{link:8} frames {camera.get('frames', 0)}  looks {camera.get('inferences', 0)}"
+        f"  tracks {camera.get('tracks', 0)}  events {now['events_open']} open"
+        f" {now['events_closed']} closed  clips {now['clips_wanted']} wanted"
+        f" {now['clips_sealed']} sealed {now['clips_receipted']} receipted"
+        f"  outbox {now['outbox_rows']} rows"
+    )
+
+
+def _judge(stage: Stage, screen: Screen, seen: Seen) -> int:
+    verified = _verify(stage)
+    events = _rows(stage, "events")
+    clips = [row for row in _rows(stage, "clips") if row["state"] != "empty"]
+    stored = _run_json(stage.outpost("receive", "--status", "--json", "--store", str(stage.store)))
+    kept_ids = {row["event_id"] for row in stored["events"] if row["state"] == "closed"}
+    closed_ids = {row["id"] for row in events if row["state"] == "closed"}
+    sent = {row["sha256"] for row in _rows(stage, "files")}
+    kept = {row["sha256"] for row in stored["files"]}
+    stage.stop("receiver")
+    camera = next(iter(seen.status.get("cameras", [])), {})
+    promises = {
+        "the agent ran on while the broker was away, and events were made": seen.offline_events > 0,
+        "everything was delivered after the broker came back": seen.is_drained,
+        "every closed event reached the receiver, each once": bool(closed_ids)
+        and kept_ids == closed_ids
+        and len(stored["events"]) == len(closed_ids),
+        "every clip was signed for by the receiver": bool(clips)
+        and all(row["state"] == "receipted" for row in clips),
+        "the hashes of all files are equal on both sides": bool(sent) and sent == kept,
+        "outpost verify, with the public keys alone, finds nothing wrong": verified["ok"],
+        "the agent stopped cleanly": seen.exit_code == 0,
+    }
+    screen.say("")
+    print("What this run shows")
+    for promise, held in promises.items():
+        print(f"  {'yes' if held else 'NO '}  {promise}")
+    print(
+        f"\n  {camera.get('frames', 0)} frames seen, {camera.get('inferences', 0)} looked at by"
+        f" the detector, {len(closed_ids)} events, {len(clips)} clips,"
+        f"\n  {seen.offline_events} events and {seen.offline_bytes:,} bytes kept through"
+        f" {OFFLINE_S:.0f} s without a broker,"
+        f"\n  {len(kept)} files stored by the receiver, {verified['checked']} hand-overs verified"
+    )
+    _where_to_look(stage, clips)
+    is_good = all(promises.values())
+    print("\nAll of it held." if is_good else f"\nNOT all of it held; logs: {stage.folder}/*.log")
+    return 0 if is_good else 1
+
+
+def _where_to_look(stage: Stage, clips: list[Any]) -> None:
+    folders = [stage.store / SITE / DEVICE / row["id"] for row in clips]
+    folder = next((item for item in folders if (item / "snapshot.jpg").exists()), None)
+    if folder is None:
+        return
+    print("\nOpen one of them as the receiver keeps it:")
+    for name in ("clip-1.mp4", "snapshot.jpg", "manifest.json", "receipt-clip-1.mp4.json"):
+        print(f"  {folder / name}")
+    key = stage.folder / "devices" / f"{DEVICE}.pub"
+    print(f"Check it yourself:\n  .venv/bin/outpost verify {folder} --key {key}")
+
+
+def _verify(stage: Stage) -> Status:
+    result = subprocess.run(
+        stage.outpost("verify", str(stage.store / SITE / DEVICE), "--json")
+        + ["--key", str(stage.folder / "devices" / f"{DEVICE}.pub")]
+        + ["--receiver-key", str(stage.folder / "receiver.pub")],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    report: dict[str, Any] = json.loads(result.stdout) if result.stdout else {"ok": False}
+    report.setdefault("checked", 0)
+    return report
+
+
+def _rows(stage: Stage, topic: str) -> list[Any]:
+    found = _run_json(stage.outpost("inspect", topic, "--json", "--limit", "9999", *stage.config()))
+    return list(found)
+
+
+def _run_json(argv: list[str]) -> Any:
+    return json.loads(_run_text(argv))
+
+
+def _run_text(argv: list[str]) -> str:
+    result = subprocess.run(argv, cwd=ROOT, capture_output=True, text=True, check=False)
+    if result.returncode != 0:
+        raise SystemExit(f"{' '.join(argv[1:6])} … failed:\n{result.stderr}")
+    return result.stdout.strip()
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+if __name__ == "__main__":
+    sys.exit(main())
