@@ -76,6 +76,54 @@ class Stage:
             options += ["--set", f"{key}={text}"]
         return options
 
+    @property
+    def broker_folder(self) -> Path:
+        """Where the broker keeps its things."""
+        return self.folder / "broker"
+
+    @property
+    def device_key(self) -> Path:
+        """The device's public key as the receiver has it."""
+        return self.folder / "devices" / f"{DEVICE}.pub"
+
+    def start_agent(self) -> None:
+        """Start the agent with the example configuration."""
+        self.start("agent", self.outpost("run", *self.config()))
+
+    def start_receiver(self) -> None:
+        """Start the reference receiver."""
+        argv = self.outpost("receive", "--broker", f"127.0.0.1:{self.broker_port}")
+        argv += ["--site", SITE, "--store", str(self.store)]
+        self.start("receiver", [*argv, "--devices", str(self.folder / "devices")])
+
+    def text(self, *words: str) -> str:
+        """Run an outpost command to its end and give what it prints."""
+        return _run_text(self.outpost(*words))
+
+    def json(self, *words: str) -> Any:
+        """Run an outpost command that prints JSON."""
+        return json.loads(self.text(*words))
+
+    def status(self) -> Status:
+        """Ask the agent how it is; empty before its database is there."""
+        answer = _attempt_json(self.outpost("status", "--json", *self.config()))
+        return answer if "events_closed" in answer else {}
+
+    def verify(self) -> Status:
+        """Let `outpost verify` look at all that the receiver stored."""
+        words = ["verify", str(self.store / SITE / DEVICE), "--json", "--key", str(self.device_key)]
+        report = _attempt_json(
+            self.outpost(*words, "--receiver-key", str(self.folder / "receiver.pub"))
+        )
+        return {"ok": False, "checked": 0, **report}
+
+    def clear(self) -> None:
+        """End whatever still runs."""
+        for name in list(self.processes):
+            self.stop(name)
+        if self.broker is not None:
+            self.broker.stop()
+
     def start(self, name: str, argv: list[str]) -> None:
         """Start a process with its log beside the others'."""
         log = (self.folder / f"{name}.log").open("a")
@@ -106,17 +154,14 @@ def main(argv: list[str] | None = None) -> int:
     options = parser.parse_args(argv)
     shutil.rmtree(options.out, ignore_errors=True)
     options.out.mkdir(parents=True)
-    stage = Stage(options.out, options.broker, _free_port())
+    stage = Stage(options.out, options.broker, free_port())
     screen = Screen()
     try:
-        _prepare(stage, screen)
+        prepare(stage, screen)
         seen = _play(stage, screen)
         return _judge(stage, screen, seen)
     finally:
-        for name in list(stage.processes):
-            stage.stop(name)
-        if stage.broker is not None:
-            stage.broker.stop()
+        stage.clear()
         screen.close()
 
 
@@ -168,28 +213,26 @@ class Screen:
         return f"{time.monotonic() - self._begun_s:5.1f} s"
 
 
-def _prepare(stage: Stage, screen: Screen) -> None:
+def prepare(stage: Stage, screen: Screen) -> None:
+    """Make keys and media, start broker, camera, receiver and agent."""
     password = stage.folder / "camera.password"
     password.write_text(PASSWORD)
     password.chmod(0o600)
-    stage.broker = broker_sim.start(stage.broker_kind, stage.broker_port, stage.folder / "broker")
+    stage.broker = broker_sim.start(stage.broker_kind, stage.broker_port, stage.broker_folder)
     screen.say(f"broker: {stage.broker.kind} on 127.0.0.1:{stage.broker_port}")
-    devices = stage.folder / "devices"
-    devices.mkdir()
     receiver_key = _run_text(stage.outpost("key", "receiver", "--store", str(stage.store)))
     shutil.copy(receiver_key, stage.folder / "receiver.pub")
     media = stage.folder / "media"
-    _run_text(
-        [sys.executable, "-m", "firmware_sim.media", "--main-from", str(PLAZA)]
-        + ["--out", str(media)]
-    )
+    make = [sys.executable, "-m", "firmware_sim.media"]
+    _run_text([*make, "--main-from", str(PLAZA), "--out", str(media)])
     _start_camera(stage, media)
     screen.say(f"camera: rtsp://127.0.0.1:{stage.rtsp_port}/main plays real footage (plaza.mp4)")
     device_key = _run_text(stage.outpost("key", "device", *stage.config()))
-    shutil.copy(device_key, devices / f"{DEVICE}.pub")
-    _start_receiver(stage)
+    stage.device_key.parent.mkdir()
+    shutil.copy(device_key, stage.device_key)
+    stage.start_receiver()
     screen.say("receiver: waits for the device whose key it knows")
-    stage.start("agent", stage.outpost("run", *stage.config()))
+    stage.start_agent()
     screen.say("agent: outpost run --config configs/camera.toml")
 
 
@@ -209,13 +252,6 @@ def _start_camera(stage: Stage, media: Path) -> None:
     stage.rtsp_port, stage.control_port = ports["rtsp_port"], ports["control_port"]
 
 
-def _start_receiver(stage: Stage) -> None:
-    argv = stage.outpost("receive", "--broker", f"127.0.0.1:{stage.broker_port}")
-    argv += ["--site", SITE, "--store", str(stage.store)]
-    argv += ["--devices", str(stage.folder / "devices")]
-    stage.start("receiver", argv)
-
-
 def _play(stage: Stage, screen: Screen) -> Seen:
     seen = Seen()
     _watch(stage, screen, seen, 45.0, "online", lambda now: now["events_closed"] >= 1)
@@ -229,7 +265,7 @@ def _play(stage: Stage, screen: Screen) -> Seen:
     seen.offline_bytes = int(seen.status.get("outbox_bytes", 0)) + int(
         seen.status.get("bytes_waiting", 0)
     )
-    stage.broker = broker_sim.start(stage.broker_kind, stage.broker_port, stage.folder / "broker")
+    stage.broker = broker_sim.start(stage.broker_kind, stage.broker_port, stage.broker_folder)
     screen.say(f"broker back; {seen.offline_bytes:,} bytes were kept on the device meanwhile")
     _watch(stage, screen, seen, AFTER_S, "online", lambda _: False)
     stage.stop("camera")
@@ -256,7 +292,7 @@ def _watch(
     while time.monotonic() < deadline_s:
         if (process := stage.processes.get("agent")) and process.poll() is not None:
             raise SystemExit(f"the agent ended by itself: see {stage.folder}/agent.log")
-        now = _status(stage)
+        now = stage.status()
         if now:
             seen.status = now
             screen.progress(_line(now, link))
@@ -264,21 +300,6 @@ def _watch(
                 return True
         time.sleep(POLL_S)
     return False
-
-
-def _status(stage: Stage) -> Status:
-    result = subprocess.run(
-        stage.outpost("status", "--json", *stage.config()),
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    try:
-        answer: Status = json.loads(result.stdout)
-    except ValueError:
-        return {}
-    return answer if "events_closed" in answer else {}
 
 
 def _line(now: Status, link: str) -> str:
@@ -293,10 +314,10 @@ def _line(now: Status, link: str) -> str:
 
 
 def _judge(stage: Stage, screen: Screen, seen: Seen) -> int:
-    verified = _verify(stage)
+    verified = stage.verify()
     events = _rows(stage, "events")
     clips = [row for row in _rows(stage, "clips") if row["state"] != "empty"]
-    stored = _run_json(stage.outpost("receive", "--status", "--json", "--store", str(stage.store)))
+    stored = stage.json("receive", "--status", "--json", "--store", str(stage.store))
     kept_ids = {row["event_id"] for row in stored["events"] if row["state"] == "closed"}
     closed_ids = {row["id"] for row in events if row["state"] == "closed"}
     sent = {row["sha256"] for row in _rows(stage, "files")}
@@ -340,32 +361,20 @@ def _where_to_look(stage: Stage, clips: list[Any]) -> None:
     print("\nOpen one of them as the receiver keeps it:")
     for name in ("clip-1.mp4", "snapshot.jpg", "manifest.json", "receipt-clip-1.mp4.json"):
         print(f"  {folder / name}")
-    key = stage.folder / "devices" / f"{DEVICE}.pub"
-    print(f"Check it yourself:\n  .venv/bin/outpost verify {folder} --key {key}")
-
-
-def _verify(stage: Stage) -> Status:
-    result = subprocess.run(
-        stage.outpost("verify", str(stage.store / SITE / DEVICE), "--json")
-        + ["--key", str(stage.folder / "devices" / f"{DEVICE}.pub")]
-        + ["--receiver-key", str(stage.folder / "receiver.pub")],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    report: dict[str, Any] = json.loads(result.stdout) if result.stdout else {"ok": False}
-    report.setdefault("checked", 0)
-    return report
+    print(f"Check it yourself:\n  .venv/bin/outpost verify {folder} --key {stage.device_key}")
 
 
 def _rows(stage: Stage, topic: str) -> list[Any]:
-    found = _run_json(stage.outpost("inspect", topic, "--json", "--limit", "9999", *stage.config()))
-    return list(found)
+    return list(stage.json("inspect", topic, "--json", "--limit", "9999", *stage.config()))
 
 
-def _run_json(argv: list[str]) -> Any:
-    return json.loads(_run_text(argv))
+def _attempt_json(argv: list[str]) -> Status:
+    result = subprocess.run(argv, cwd=ROOT, capture_output=True, text=True, check=False)
+    try:
+        answer: Status = json.loads(result.stdout)
+    except ValueError:
+        return {}
+    return answer
 
 
 def _run_text(argv: list[str]) -> str:
@@ -375,7 +384,8 @@ def _run_text(argv: list[str]) -> str:
     return result.stdout.strip()
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """Give a TCP port of this machine that is free now."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
