@@ -1,0 +1,1 @@
+"""The way to the centre: durable queue, live link, file transfer."""
