@@ -6,7 +6,7 @@ pictures alive until the cyclic collector runs.
 
 from collections import OrderedDict
 from collections.abc import Iterator
-from typing import Final, Protocol
+from typing import Any, Final, Protocol, cast
 
 import av
 import cv2
@@ -178,7 +178,7 @@ class Decoder:
         """Give the pictures still held back, at the end of a session."""
         return self._pictures(None) if self._context is not None else []
 
-    def _pictures(self, coded: av.Packet | None) -> list[Frame]:
+    def _pictures(self, coded: "av.Packet[Any] | None") -> list[Frame]:
         context = self._context or self._open()
         try:
             pictures = context.decode(coded)
@@ -186,16 +186,14 @@ class Decoder:
             self._count_bad(error)
             return []
         self._bad_in_a_row = 0
-        return [self._frame(picture) for picture in pictures]
+        return [frame for picture in pictures if (frame := self._frame(picture)) is not None]
 
-    def _frame(self, picture: VideoFrame) -> Frame:
+    def _frame(self, picture: VideoFrame) -> Frame | None:
+        times = None if picture.pts is None else self._in_flight.pop(picture.pts, None)
+        if times is None:
+            return None  # of a packet that was lost long ago: its time is not known
         self._count += 1
-        pts = picture.pts if picture.pts is not None else -1
-        t_us, utc_ns = self._in_flight.pop(pts, None) or self._newest()
-        return Frame(picture, self._scalers, self._count, t_us, utc_ns)
-
-    def _newest(self) -> tuple[int, int]:
-        return next(reversed(self._in_flight.values()), (0, 0))
+        return Frame(picture, self._scalers, self._count, *times)
 
     def _count_bad(self, error: FFmpegError) -> None:
         self._bad_in_a_row += 1
@@ -206,7 +204,7 @@ class Decoder:
 
     def _open(self) -> VideoCodecContext:
         try:
-            context = VideoCodecContext.create(self._info.codec, "r")
+            context = cast("VideoCodecContext", av.CodecContext.create(self._info.codec, "r"))
         except (ValueError, FFmpegError) as error:
             raise Unsupported(f"codec {self._info.codec!r}; allowed: h264, hevc, …") from error
         context.thread_count = 1

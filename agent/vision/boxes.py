@@ -1,0 +1,40 @@
+"""Arithmetic on many boxes at once. Boxes are rows of left, top, right, bottom, any one unit."""
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float64]
+
+
+def iou(first: Floats, second: Floats) -> Floats:
+    """Give the intersection over union of every box of `first` (n x 4) with `second` (m x 4)."""
+    top_left = np.maximum(first[:, None, :2], second[None, :, :2])
+    bottom_right = np.minimum(first[:, None, 2:], second[None, :, 2:])
+    shared = np.clip(bottom_right - top_left, 0.0, None).prod(axis=2)
+    union = areas(first)[:, None] + areas(second)[None, :] - shared
+    ratio: Floats = np.divide(shared, union, out=np.zeros_like(shared), where=union > 0)
+    return ratio
+
+
+def areas(boxes: Floats) -> Floats:
+    """Give the area of each box."""
+    found: Floats = np.clip(boxes[:, 2:] - boxes[:, :2], 0.0, None).prod(axis=1)
+    return found
+
+
+def grown(boxes: Floats, share: float) -> Floats:
+    """Give the boxes with `share` of their width and height added on each side."""
+    margin = (boxes[:, 2:] - boxes[:, :2]) * share
+    return np.concatenate([boxes[:, :2] - margin, boxes[:, 2:] + margin], axis=1)
+
+
+def suppress(boxes: Floats, scores: Floats, max_iou: float) -> NDArray[np.intp]:
+    """Give the rows to keep, best score first: greedy non-maximum suppression."""
+    order = np.argsort(-scores, kind="stable")
+    overlap = iou(boxes[order], boxes[order]) > max_iou
+    is_kept = np.ones(len(order), dtype=bool)
+    for row in range(len(order)):
+        if is_kept[row]:
+            is_kept[row + 1 :] &= ~overlap[row, row + 1 :]
+    kept: NDArray[np.intp] = order[is_kept]
+    return kept
