@@ -1,0 +1,233 @@
+"""The files on their way to the centre, as rows: waiting, receipted or refused; none is forgotten.
+
+A file is waiting until the centre's signed receipt for its hash and size is in the row. The row,
+the clip it completes and the custody entries change in one transaction.
+"""
+
+import json
+import sqlite3
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from agent.core import log, wire
+from agent.core.clock import NS_PER_MS, Clock
+from agent.core.model import Lane, Message
+from agent.core.store import Store
+from agent.core.wire import Json
+
+SMALL_FILE_BYTES = 256 * 1024  # snapshots and paths go before clips
+REFUSED_KIND = "state/files"
+_REASON_LETTERS = 256
+_COLUMNS = "fid, clip_id, path, name, size_bytes, sha256, leaf_root, manifest, event_ids, state"
+
+_log = log.get(__name__)
+
+Custody = Callable[[sqlite3.Connection, str, str, Mapping[str, object]], object]
+"""Appends (kind, subject, detail) to the custody log inside a transaction."""
+
+Tell = Callable[[sqlite3.Connection, Message], object]
+"""Puts a message into the outbox inside a transaction."""
+
+
+@dataclass(frozen=True, slots=True)
+class OutgoingFile:
+    """One file of a hand-over, as its manifest describes it."""
+
+    name: str
+    size_bytes: int
+    sha256: str
+    leaf_root: str
+
+
+@dataclass(frozen=True, slots=True)
+class Handover:
+    """A sealed folder whose files go to the centre."""
+
+    clip_id: str
+    folder: Path  # relative to the state directory
+    files: Sequence[OutgoingFile]
+    manifest: Mapping[str, object]  # the signed envelope
+    event_ids: Sequence[str]
+
+
+@dataclass(frozen=True, slots=True)
+class Transfer:
+    """One file towards the centre."""
+
+    fid: str
+    clip_id: str
+    path: Path  # relative to the state directory
+    name: str
+    size_bytes: int
+    sha256: str
+    leaf_root: str
+    manifest: Json
+    event_ids: tuple[str, ...]
+    state: str
+
+
+def enqueue(connection: sqlite3.Connection, handover: Handover, clock: Clock) -> tuple[str, ...]:
+    """Add a transfer for every file, inside the transaction that seals them; gives their fids."""
+    fids = []
+    for file in handover.files:
+        fids.append(clock.new_id())
+        connection.execute(
+            "INSERT INTO transfer (fid, clip_id, path, name, size_bytes, sha256, leaf_root,"
+            " manifest, event_ids, state, created_utc_ns)"
+            " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, 'waiting', ?)",
+            (
+                *(fids[-1], handover.clip_id, str(handover.folder / file.name), file.name),
+                *(file.size_bytes, file.sha256, file.leaf_root),
+                *(_json(handover.manifest), json.dumps(list(handover.event_ids)), clock.utc_ns()),
+            ),
+        )
+    return tuple(fids)
+
+
+class Ledger:
+    """The transfer rows of a box; safe from any thread."""
+
+    def __init__(
+        self, store: Store, state_dir: Path, clock: Clock, custody: Custody, tell: Tell
+    ) -> None:
+        self._store = store
+        self._state_dir = state_dir
+        self._clock = clock
+        self._custody = custody
+        self._tell = tell
+
+    def file(self, transfer: Transfer) -> Path:
+        """Give the place of a transfer's file."""
+        return self._state_dir / transfer.path
+
+    def waiting(self, limit: int, exclude: Collection[str] = ()) -> tuple[Transfer, ...]:
+        """Give the next files to send: small ones first, then the oldest."""
+        marks = ",".join("?" * len(exclude))
+        with self._store.reading() as connection:
+            rows = connection.execute(
+                f"SELECT {_COLUMNS} FROM transfer WHERE state = 'waiting'"  # noqa: S608 - marks only
+                f" AND fid NOT IN ({marks})"
+                " ORDER BY size_bytes > ?, created_utc_ns, size_bytes, fid LIMIT ?",
+                (*exclude, SMALL_FILE_BYTES, limit),
+            ).fetchall()
+        return tuple(map(_transfer, rows))
+
+    def find(self, fid: str) -> Transfer | None:
+        """Give one transfer."""
+        with self._store.reading() as connection:
+            row = connection.execute(
+                f"SELECT {_COLUMNS} FROM transfer WHERE fid = ?",  # noqa: S608 - constant columns
+                (fid,),
+            ).fetchone()
+        return None if row is None else _transfer(row)
+
+    def refuse(self, transfer: Transfer, reason: str) -> None:
+        """Stop sending a file, visibly, here and in the message `state/files`; it stays."""
+        text = reason[:_REASON_LETTERS].encode(errors="replace").decode()
+
+        def change(connection: sqlite3.Connection) -> None:
+            changed = connection.execute(
+                "UPDATE transfer SET state = 'refused', reason = ?"
+                " WHERE fid = ? AND state = 'waiting'",
+                (text, transfer.fid),
+            ).rowcount
+            if changed:
+                self._custody(
+                    connection, "file.refused", transfer.fid, _facts(transfer, reason=text)
+                )
+                self._tell(connection, self._message(transfer, text))
+
+        self._store.write(change)
+        _log.error("file not delivered", fid=transfer.fid, name=transfer.name, reason=text)
+
+    def retry_refused(self) -> int:
+        """Let every refused file wait again; gives how many."""
+        return self._store.write(
+            lambda connection: (
+                connection.execute(
+                    "UPDATE transfer SET state = 'waiting' WHERE state = 'refused'"
+                ).rowcount
+            )
+        )
+
+    def receipted(self, transfer: Transfer, receipt: Json) -> bool:
+        """Store a checked receipt with all that follows from it; false if it was there before."""
+
+        def change(connection: sqlite3.Connection) -> bool:
+            changed = connection.execute(
+                "UPDATE transfer SET state = 'receipted', reason = '', receipt = ?"
+                " WHERE fid = ? AND state != 'receipted'",
+                (_json(receipt), transfer.fid),
+            ).rowcount
+            if changed:
+                self._custody(
+                    connection,
+                    "file.receipted",
+                    transfer.fid,
+                    _facts(transfer, receiver=receipt["receiver"], keyid=receipt["keyid"]),
+                )
+                self._complete(connection, transfer.clip_id)
+            return bool(changed)
+
+        return self._store.write(change)
+
+    def backlog(self) -> tuple[int, int]:
+        """Give how many files wait, and their bytes."""
+        with self._store.reading() as connection:
+            row = connection.execute(
+                "SELECT count(*) AS files, coalesce(sum(size_bytes), 0) AS bytes"
+                " FROM transfer WHERE state = 'waiting'"
+            ).fetchone()
+        return int(row["files"]), int(row["bytes"])
+
+    def _complete(self, connection: sqlite3.Connection, clip_id: str) -> None:
+        changed = connection.execute(
+            "UPDATE clip SET state = 'receipted' WHERE id = ? AND state = 'sealed' AND NOT EXISTS"
+            " (SELECT 1 FROM transfer WHERE clip_id = clip.id AND state != 'receipted')",
+            (clip_id,),
+        ).rowcount
+        if changed:
+            self._custody(connection, "clip.receipted", clip_id, {})
+            _log.info("clip receipted", clip_id=clip_id)
+
+    def _message(self, transfer: Transfer, reason: str) -> Message:
+        return Message(
+            Lane.STATE,
+            REFUSED_KIND,
+            {
+                "state": "refused",
+                "since_utc_ms": max(0, self._clock.utc_ns() // NS_PER_MS),
+                "detail": f"{transfer.fid} {transfer.name}: {reason}",
+            },
+            is_retained=True,
+        )
+
+
+def _facts(transfer: Transfer, **more: object) -> Mapping[str, object]:
+    return {
+        "clip_id": transfer.clip_id,
+        "name": transfer.name,
+        "sha256": transfer.sha256,
+        "size_bytes": transfer.size_bytes,
+        **more,
+    }
+
+
+def _json(document: Mapping[str, object]) -> str:
+    return wire.encode(document).decode()
+
+
+def _transfer(row: sqlite3.Row) -> Transfer:
+    return Transfer(
+        fid=row["fid"],
+        clip_id=row["clip_id"],
+        path=Path(row["path"]),
+        name=row["name"],
+        size_bytes=row["size_bytes"],
+        sha256=row["sha256"],
+        leaf_root=row["leaf_root"],
+        manifest=json.loads(row["manifest"]),
+        event_ids=tuple(json.loads(row["event_ids"])),
+        state=row["state"],
+    )

@@ -1,0 +1,251 @@
+"""The durable queue to the centre: what `put` returned survives a power cut.
+
+A row leaves only when the broker has taken it (telemetry) or the centre has signed for it
+(`needs_receipt`), or under the size bound: beats first, then the oldest telemetry, never a row
+that needs a receipt. An eviction leaves a gap record, the message `state/outbox`, which is sent.
+"""
+
+import json
+import sqlite3
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+
+from agent.core import log, wire
+from agent.core.clock import NS_PER_MS, Clock
+from agent.core.errors import MalformedMessage, OutboxFull
+from agent.core.model import Lane, Message, Row
+from agent.core.store import Store
+from agent.core.wire import Topics
+from agent.delivery.clockstate import kernel_clock
+from agent.delivery.lanes import Ask, LaneReader
+
+MAX_PAYLOAD_BYTES = 64 * 1024  # anything larger is a file
+EVICT_ROWS = 500
+HIGH_WATER = 0.90  # of the database's bound: telemetry goes, so that events still find room
+LOW_WATER = 0.85
+GAP_KIND = "state/outbox"
+QUARANTINE = "quarantine"
+_EVICTABLE = (Lane.TELEMETRY, Lane.BACKFILL)
+_BODIES = ("event", "state", "beat", "birth")  # kinds, up to the stroke, whose body has a schema
+_REASON_LETTERS = 256
+
+_log = log.get(__name__)
+
+ClockState = Callable[[], Mapping[str, object]]
+
+
+class Outbox:
+    """Messages of this box that the centre does not have yet; safe to use from any thread."""
+
+    def __init__(
+        self,
+        store: Store,
+        topics: Topics,
+        clock: Clock,
+        boot: int,
+        clock_state: ClockState = kernel_clock,
+    ) -> None:
+        self._store = store
+        self.topics = topics
+        self._clock = clock
+        self._boot = boot
+        self._clock_state = clock_state
+
+    def put(self, message: Message) -> str:
+        """Add a message and return its id once it is on the disk.
+
+        Raises:
+            MalformedMessage: it does not fit its schema or is larger than 64 KiB.
+            OutboxFull: the database has reached its bound and nothing in it may be evicted.
+            StorageError: the disk refuses.
+        """
+        return self._store.write(lambda connection: self.put_in(connection, message))
+
+    def put_in(self, connection: sqlite3.Connection, message: Message) -> str:
+        """Add a message inside a transaction of the store; errors as for `put`."""
+        self._make_room(connection, message)
+        return self._insert(connection, message)
+
+    @contextmanager
+    def reading(self) -> Iterator[LaneReader]:
+        """Give a reader that keeps one connection for many calls of `take`."""
+        with self._store.reading() as connection:
+            yield LaneReader(connection, self._clock, self._boot)
+
+    def take(self, limit: int, exclude: Collection[int] = ()) -> tuple[Row, ...]:
+        """Give up to `limit` rows in the order to send them; they stay in the outbox."""
+        with self.reading() as reader:
+            return reader.take(Ask(limit, exclude))
+
+    def accept(self, row_ids: Iterable[int]) -> int:
+        """Forget rows that the broker has taken, but none that needs a receipt; gives how many."""
+        ids = [(row_id,) for row_id in row_ids]
+        return self._store.write(
+            lambda connection: (
+                connection.executemany(
+                    "DELETE FROM outbox WHERE id = ? AND needs_receipt = 0", ids
+                ).rowcount
+            )
+        )
+
+    def accept_receipt(self, message_ids: Iterable[str]) -> int:
+        """Forget the rows whose messages the centre has signed for; gives how many."""
+        ids = [(message_id,) for message_id in message_ids]
+        return self._store.write(
+            lambda connection: (
+                connection.executemany("DELETE FROM outbox WHERE message_id = ?", ids).rowcount
+            )
+        )
+
+    def keep(self, row_id: int) -> int:
+        """Count a refusal of a row that stays; gives how many there were."""
+
+        def count(connection: sqlite3.Connection) -> int:
+            connection.execute("UPDATE outbox SET tries = tries + 1 WHERE id = ?", (row_id,))
+            row = connection.execute("SELECT tries FROM outbox WHERE id = ?", (row_id,)).fetchone()
+            return 0 if row is None else int(row["tries"])
+
+        return self._store.write(count)
+
+    def reject(self, row_id: int, reason: str) -> None:
+        """Set a row aside, visibly: it is kept but not sent before `release`."""
+        self._store.write(
+            lambda connection: connection.execute(
+                "UPDATE outbox SET quarantine = ? WHERE id = ?",
+                (reason[:_REASON_LETTERS], row_id),
+            )
+        )
+        _log.error("message set aside", row_id=row_id, reason=reason)
+
+    def release(self) -> int:
+        """Give every row that was set aside a new series of tries; gives how many."""
+        return self._store.write(
+            lambda connection: (
+                connection.execute(
+                    "UPDATE outbox SET quarantine = NULL, tries = 0 WHERE quarantine IS NOT NULL"
+                ).rowcount
+            )
+        )
+
+    def depths(self) -> dict[str, int]:
+        """Give how many rows wait, by lane, and how many are set aside."""
+        depths = {lane.value: 0 for lane in Lane} | {QUARANTINE: 0}
+        with self._store.reading() as connection:
+            for row in connection.execute(
+                "SELECT iif(quarantine IS NULL, lane, 'quarantine') AS place, count(*) AS n"
+                " FROM outbox GROUP BY quarantine IS NULL, lane"
+            ):
+                depths[row["place"]] += row["n"]
+        return depths
+
+    def _insert(self, connection: sqlite3.Connection, message: Message) -> str:
+        message_id = self._clock.new_id()
+        utc_ns, mono_ns = self._clock.utc_ns(), self._clock.mono_ns()
+        envelope = {
+            "sv": wire.SCHEMA_VERSION,
+            "id": message_id,
+            "device": self.topics.device,
+            "boot": self._boot,
+            "lane": message.lane.value,
+            "seq": self._next_seq(connection, message.lane),
+            "t_utc_ms": max(0, utc_ns // NS_PER_MS),
+            "clock": dict(self._clock_state()),
+            "mono_ms": mono_ns // NS_PER_MS,
+            "kind": message.kind,
+            "body": message.body,
+        }
+        connection.execute(
+            "INSERT INTO outbox (lane, message_id, topic, payload, created_utc_ns, boot,"
+            " created_mono_ns, needs_receipt, is_retained) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            (
+                *(message.lane, message_id, self.topics.up(message.kind), _encode(envelope)),
+                *(utc_ns, self._boot, mono_ns, message.needs_receipt, message.is_retained),
+            ),
+        )
+        return message_id
+
+    def _next_seq(self, connection: sqlite3.Connection, lane: Lane) -> int:
+        """Count within (boot, lane); part of the transaction, so a failed one burns no number."""
+        key = f"seq/{lane.value}"
+        row = connection.execute("SELECT value FROM meta WHERE key = ?", (key,)).fetchone()
+        boot, last = (0, 0) if row is None else map(int, row["value"].split())
+        seq = last + 1 if boot == self._boot else 1
+        connection.execute(
+            "INSERT INTO meta (key, value) VALUES (?, ?)"
+            " ON CONFLICT (key) DO UPDATE SET value = excluded.value",
+            (key, f"{self._boot} {seq}"),
+        )
+        return seq
+
+    def _make_room(self, connection: sqlite3.Connection, message: Message) -> None:
+        if _fill(connection) < HIGH_WATER:
+            return
+        while _fill(connection) > LOW_WATER:
+            victims = self._victims(connection)
+            if not victims:
+                break
+            connection.executemany(
+                "DELETE FROM outbox WHERE id = ?", [(row["id"],) for row in victims]
+            )
+            self._insert(connection, self._gap(victims))
+        if message.lane in _EVICTABLE and _fill(connection) >= HIGH_WATER:
+            raise OutboxFull(
+                f"outbox: {message.kind}: database {_fill(connection):.0%} full and nothing left"
+                " to evict; free space or raise delivery.max_db_mb"
+            )
+
+    def _victims(self, connection: sqlite3.Connection) -> list[sqlite3.Row]:
+        query = (
+            "SELECT id, lane, boot, payload, created_utc_ns FROM outbox WHERE quarantine IS NULL"
+            " AND lane IN ('telemetry', 'backfill') AND needs_receipt = 0"
+        )
+        beats = connection.execute(
+            f"{query} AND topic = ? ORDER BY id LIMIT ?", (self.topics.up("beat"), EVICT_ROWS)
+        ).fetchall()
+        return beats or connection.execute(f"{query} ORDER BY id LIMIT ?", (EVICT_ROWS,)).fetchall()
+
+    def _gap(self, victims: list[sqlite3.Row]) -> Message:
+        first, last = victims[0], victims[-1]
+        detail = (
+            f"{len(victims)} messages of {first['lane']} removed for want of space:"
+            f" boot {first['boot']} seq {_seq(first)} to boot {last['boot']} seq {_seq(last)}"
+        )
+        _log.warning("messages evicted", detail=detail)
+        return Message(
+            Lane.STATE,
+            GAP_KIND,
+            {
+                "state": "evicted",
+                "since_utc_ms": max(0, first["created_utc_ns"] // NS_PER_MS),
+                "detail": detail,
+            },
+            is_retained=True,
+        )
+
+
+def _encode(envelope: Mapping[str, object]) -> bytes:
+    group = str(envelope["kind"]).partition("/")[0]
+    try:
+        payload = wire.encode(wire.check("envelope", envelope))
+        if group in _BODIES:
+            wire.check(group, envelope["body"])
+    except (TypeError, ValueError) as error:
+        raise MalformedMessage(f"message {envelope['kind']}: not JSON: {error}") from error
+    if len(payload) > MAX_PAYLOAD_BYTES:
+        raise MalformedMessage(
+            f"message {envelope['kind']}: {len(payload)} bytes; allowed: {MAX_PAYLOAD_BYTES},"
+            " anything larger is a file"
+        )
+    return payload
+
+
+def _fill(connection: sqlite3.Connection) -> float:
+    pages, free, most = (
+        int(connection.execute(f"PRAGMA {name}").fetchone()[0])
+        for name in ("page_count", "freelist_count", "max_page_count")
+    )
+    return (pages - free) / most
+
+
+def _seq(row: sqlite3.Row) -> int:
+    return int(json.loads(row["payload"])["seq"])

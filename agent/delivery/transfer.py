@@ -1,0 +1,370 @@
+"""Files to the centre: offer, need, chunks, done, and at last the receipt that lets go of them.
+
+Runs on a connection of its own, so that the broker may limit files apart from alarms, and with a
+window that follows the link, so that an alarm is never stuck behind a clip. Several files are
+open at once: the next one's chunks fill the time in which the centre checks the last one.
+"""
+
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+from agent.core import log, wire
+from agent.core.clock import NS_PER_MS, NS_PER_S, Clock
+from agent.core.errors import HashMismatch, IntegrityError, MalformedMessage, UplinkDown
+from agent.core.wire import Json, Topics
+from agent.delivery.config import BrokerConfig, DeliveryConfig
+from agent.delivery.ledger import Handover, Ledger, OutgoingFile, Transfer, enqueue
+from agent.delivery.link import Link, LinkStatus, SessionFactory
+from agent.delivery.patience import Complaints, Pause
+from agent.delivery.sending import Phase, Sending
+from agent.delivery.session import (
+    FAILED,
+    Acked,
+    Lost,
+    MqttSession,
+    Session,
+    SessionEvent,
+    SessionOptions,
+    reason_words,
+)
+from agent.delivery.window import SendWindow
+
+__all__ = ["Handover", "Ledger", "OutgoingFile", "Transfer", "Transfers", "enqueue"]
+
+CLIENT_SUFFIX = ".f"
+SESSION_EXPIRY_S = 86_400
+MOST_OPEN = 8
+OPEN_AHEAD = 4
+MOST_SHELVED = 1000
+SHELF_NS = 300 * NS_PER_S
+LOOK_NS = NS_PER_S // 2
+BUSY_S, IDLE_S = 0.02, 0.2
+PACKET_BYTES = 32  # of a PUBLISH beside topic and payload
+LEAST_PACKET_BYTES = 512
+OFFSET_LETTERS = 20
+NOBODY_LISTENING = 0x10
+QUOTA_EXCEEDED = 0x97
+
+_log = log.get(__name__)
+
+
+class FileReceiptCheck(Protocol):
+    """Raises ReceiptInvalid unless the pinned key signed exactly this."""
+
+    def __call__(self, document: Json, *, fid: str, sha256: str, size_bytes: int) -> object:
+        """Check a receipt."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class TransfersStatus:
+    """What the file link is doing, for beats and people."""
+
+    link: LinkStatus
+    open: int
+    sent_bytes: int
+    receipted: int
+    refused: int
+    bad_messages: int
+    window_bytes: int
+    chunk_bytes: int
+    bandwidth_bytes_per_s: int
+    delay_ms: int
+    last_receipt_utc_ns: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class _Ticket:
+    """What a token of the session stands for."""
+
+    sending: Sending
+    at_ns: int
+    offset: int = -1  # -1: an offer or a done
+    size_bytes: int = 0
+
+
+@dataclass(slots=True)
+class _Counts:
+    sent_bytes: int = 0
+    receipted: int = 0
+    refused: int = 0
+
+
+def file_sessions(broker: BrokerConfig, topics: Topics, clock: Clock) -> SessionFactory:
+    """Make sessions of the file link."""
+    options = SessionOptions(f"{topics.device}{CLIENT_SUFFIX}", expiry_s=SESSION_EXPIRY_S)
+    return lambda: MqttSession(broker, options, clock)
+
+
+class Transfers:
+    """Worker of the file link."""
+
+    name = "transfers"
+
+    def __init__(
+        self,
+        sessions: SessionFactory,
+        ledger: Ledger,
+        topics: Topics,
+        check_receipt: FileReceiptCheck,
+        clock: Clock,
+        config: DeliveryConfig,
+    ) -> None:
+        self._ledger = ledger
+        self._topics = topics
+        self._check_receipt = check_receipt
+        self._clock = clock
+        self._config = config
+        self._link = Link(self.name, sessions, clock, config.reconnect_max_s)
+        self._window = SendWindow()
+        self._pause = Pause()
+        self._complaints = Complaints(_log)
+        self._counts = _Counts()
+        self._open: dict[str, Sending] = {}  # in the order to send them
+        self._tickets: dict[int, _Ticket] = {}
+        self._shelf: dict[str, int] = {}  # unanswered while others were: not before
+        self._answered_ns = 0
+        self._look_ns = 0
+        self._retry_ns = 0
+        self._was_stuck = False
+        self._last_receipt_utc_ns: int | None = None
+
+    def run(self, stop: threading.Event, progress: Callable[[], None]) -> None:
+        """Send until `stop`; connection losses are dealt with here."""
+        try:
+            self._link.run(lambda session: self._serve(session, stop, progress), stop, progress)
+        finally:
+            for sending in self._open.values():
+                sending.close()
+            self._open = {}
+
+    def status(self) -> TransfersStatus:
+        """Give the state now; safe from any thread."""
+        window = self._window
+        return TransfersStatus(
+            link=self._link.status,
+            open=len(self._open),
+            sent_bytes=self._counts.sent_bytes,
+            receipted=self._counts.receipted,
+            refused=self._counts.refused,
+            bad_messages=self._complaints.count,
+            window_bytes=window.window_bytes,
+            chunk_bytes=window.chunk_bytes,
+            bandwidth_bytes_per_s=int(window.bandwidth_bytes_per_s),
+            delay_ms=window.delay_ns // NS_PER_MS,
+            last_receipt_utc_ns=self._last_receipt_utc_ns,
+        )
+
+    def _serve(self, session: Session, stop: threading.Event, progress: Callable[[], None]) -> None:
+        if session.max_packet_bytes < LEAST_PACKET_BYTES:
+            raise UplinkDown(
+                f"broker takes packets of {session.max_packet_bytes} bytes;"
+                f" needed: {LEAST_PACKET_BYTES}"
+            )
+        self._tickets = {}
+        self._window.reconnected(was_stuck=self._was_stuck)
+        self._was_stuck = False
+        for sending in self._open.values():
+            sending.reconnected()
+        session.subscribe(self._topics.file_down)
+        while not stop.is_set():
+            self._turn(session)
+            progress()
+
+    def _turn(self, session: Session) -> None:
+        now_ns = self._clock.mono_ns()
+        self._look(now_ns)
+        for sending in tuple(self._open.values()):
+            try:
+                self._advance(session, sending)
+            except HashMismatch as error:
+                self._refuse(sending, str(error))
+        for event in session.poll(self._idle_s()):
+            self._take(event)
+        self._check_overdue()
+
+    def _idle_s(self) -> float:
+        phases = {sending.phase for sending in self._open.values()}
+        if Phase.CHECK in phases:
+            return 0.0
+        return BUSY_S if phases & {Phase.SEND, Phase.OFFER} else IDLE_S
+
+    def _look(self, now_ns: int) -> None:
+        """Open what the ledger says is next; let refused files wait again after a while."""
+        if now_ns >= self._retry_ns:
+            self._retry_ns = now_ns + int(self._config.refused_retry_s * NS_PER_S)
+            self._ledger.retry_refused()
+        if now_ns < self._look_ns:
+            return
+        self._look_ns = now_ns + LOOK_NS
+        self._shelf = {fid: due_ns for fid, due_ns in self._shelf.items() if due_ns > now_ns}
+        ranked: dict[str, Sending] = {}
+        for transfer in self._ledger.waiting(OPEN_AHEAD, self._shelf):
+            sending = self._open.get(transfer.fid)
+            if sending is None and len(self._open | ranked) < MOST_OPEN:
+                sending = Sending(
+                    transfer, self._ledger.file(transfer), self._config.receipt_timeout_s
+                )
+            if sending is not None:
+                ranked[transfer.fid] = sending
+        self._open = ranked | self._open
+
+    def _advance(self, session: Session, sending: Sending) -> None:
+        now_ns = self._clock.mono_ns()
+        if sending.phase is Phase.CHECK and self._is_first_to_check(sending):
+            sending.check()
+        if sending.phase is Phase.ANSWER and now_ns >= sending.due_ns:
+            self._unanswered(sending, now_ns)
+        if sending.transfer.fid not in self._open or not self._may_send(session, now_ns):
+            return
+        if sending.phase is Phase.OFFER and now_ns >= sending.due_ns:
+            self._offer(session, sending)
+        elif sending.phase is Phase.SEND:
+            self._send_chunks(session, sending)
+            if sending.is_all_sent and self._may_send(session, now_ns):
+                self._ask(session, sending, "done", wire.encode(sending.done()))
+
+    def _unanswered(self, sending: Sending, now_ns: int) -> None:
+        """Ask again; where others were answered meanwhile, make room for them."""
+        if self._answered_ns > sending.asked_ns and len(self._shelf) < MOST_SHELVED:
+            self._shelf[sending.transfer.fid] = now_ns + SHELF_NS
+            self._drop(sending.transfer.fid)
+        sending.unanswered()
+
+    def _is_first_to_check(self, sending: Sending) -> bool:
+        return sending is next(other for other in self._open.values() if other.phase is Phase.CHECK)
+
+    def _may_send(self, session: Session, now_ns: int) -> bool:
+        return self._pause.is_over(now_ns) and len(self._tickets) < session.receive_maximum
+
+    def _offer(self, session: Session, sending: Sending) -> None:
+        payload = wire.encode(sending.offer(self._topics.device, self._window.chunk_bytes))
+        size_bytes = len(payload) + self._overhead_bytes(sending)
+        if size_bytes > session.max_packet_bytes:
+            limit_bytes = session.max_packet_bytes
+            self._refuse(sending, f"offer has {size_bytes} bytes; broker takes {limit_bytes}")
+        else:
+            self._ask(session, sending, "offer", payload)
+
+    def _ask(self, session: Session, sending: Sending, part: str, payload: bytes) -> None:
+        now_ns = self._clock.mono_ns()
+        token = session.publish(self._topics.file(sending.transfer.fid, part), payload)
+        self._tickets[token] = _Ticket(sending, now_ns)
+        sending.asked(now_ns)
+
+    def _send_chunks(self, session: Session, sending: Sending) -> None:
+        room_bytes = session.max_packet_bytes - self._overhead_bytes(sending)
+        while sending.has_chunks and self._window.has_room:
+            now_ns = self._clock.mono_ns()
+            if not self._may_send(session, now_ns):
+                break
+            chunk = sending.chunk(min(self._window.chunk_bytes, room_bytes), now_ns)
+            if chunk is None:
+                break
+            size_bytes = len(chunk.payload)
+            topic = self._topics.file(sending.transfer.fid, str(chunk.offset))
+            token = session.publish(topic, chunk.payload)
+            self._window.sent(token, size_bytes, now_ns)
+            self._tickets[token] = _Ticket(sending, now_ns, chunk.offset, size_bytes)
+            self._counts.sent_bytes += size_bytes
+
+    def _overhead_bytes(self, sending: Sending) -> int:
+        return len(self._topics.file(sending.transfer.fid, "")) + OFFSET_LETTERS + PACKET_BYTES
+
+    def _take(self, event: SessionEvent) -> None:
+        if isinstance(event, Lost):
+            raise UplinkDown(event.reason)
+        if isinstance(event, Acked):
+            ticket = self._tickets.pop(event.token, None)
+            if ticket is not None:
+                self._acked(event.token, ticket, event.code)
+            return
+        try:
+            self._hear(event.topic, event.payload)
+        except IntegrityError as error:
+            self._complaints.add("message ignored", self._clock.mono_ns(), reason=error)
+
+    def _acked(self, token: int, ticket: _Ticket, code: int) -> None:
+        now_ns = self._clock.mono_ns()
+        if ticket.offset >= 0:
+            ticket.sending.landed()
+        if code < FAILED and code != NOBODY_LISTENING:
+            self._pause.clear()
+            self._window.acked(token, now_ns)
+            return
+        self._window.dropped(token)
+        if ticket.offset >= 0:
+            ticket.sending.give_back(ticket.offset, ticket.size_bytes)
+        if code in (NOBODY_LISTENING, QUOTA_EXCEEDED):
+            self._pause.extend(now_ns)
+            if ticket.offset < 0:
+                ticket.sending.reconnected()
+            return
+        ticket.sending.postpone(now_ns)
+        self._complaints.add(
+            "file refused by the broker",
+            now_ns,
+            fid=ticket.sending.transfer.fid,
+            code=reason_words(code),
+        )
+
+    def _hear(self, topic: str, payload: bytes) -> None:
+        fid, part = _file_topic(topic)
+        if part == "need":
+            self._need(fid, payload)
+        elif part == "receipt":
+            self._receipt(fid, payload)
+
+    def _need(self, fid: str, payload: bytes) -> None:
+        need = wire.decode("need", payload)
+        sending = self._open.get(fid)
+        if sending is None or need["fid"] != fid:
+            raise MalformedMessage(f"need {fid}: no such file is open")
+        if "refused" in need and sending.phase is not Phase.CHECK:
+            self._refuse(sending, f"the centre refuses it: {need['refused']}")
+            return
+        self._answered_ns = self._clock.mono_ns()
+        sending.need(need, self._answered_ns)
+
+    def _receipt(self, fid: str, payload: bytes) -> None:
+        document = wire.decode("file_receipt", payload)
+        sending = self._open.get(fid)
+        transfer = sending.transfer if sending is not None else self._ledger.find(fid)
+        if transfer is None:
+            raise MalformedMessage(f"receipt {fid}: no such file")
+        self._check_receipt(
+            document, fid=fid, sha256=transfer.sha256, size_bytes=transfer.size_bytes
+        )
+        self._answered_ns = self._clock.mono_ns()
+        if self._ledger.receipted(transfer, document):
+            self._counts.receipted += 1
+            self._last_receipt_utc_ns = self._clock.utc_ns()
+        self._drop(fid)
+
+    def _refuse(self, sending: Sending, reason: str) -> None:
+        self._ledger.refuse(sending.transfer, reason)
+        self._counts.refused += 1
+        self._drop(sending.transfer.fid)
+
+    def _drop(self, fid: str) -> None:
+        sending = self._open.pop(fid, None)
+        if sending is not None:
+            sending.close()
+            self._look_ns = 0
+
+    def _check_overdue(self) -> None:
+        oldest = next(iter(self._tickets.values()), None)
+        limit_ns = self._config.ack_timeout_s * NS_PER_S
+        if oldest is not None and self._clock.mono_ns() - oldest.at_ns > limit_ns:
+            self._was_stuck = True
+            raise UplinkDown(f"no acknowledgement in {self._config.ack_timeout_s:g} s")
+
+
+def _file_topic(topic: str) -> tuple[str, str]:
+    """Take `…/file/<fid>/<part>` apart."""
+    rest = wire.address(topic).rest
+    if len(rest) != len(("file", "fid", "part")) or rest[0] != "file":
+        raise MalformedMessage(f"topic {topic[:80]!r}; allowed: …/file/<fid>/<part>")
+    return rest[1], rest[2]

@@ -1,0 +1,342 @@
+"""The live link: rows of the outbox to the broker, and the centre's receipts back.
+
+A PUBACK is not a receipt. It frees a slot of the window, and telemetry may be forgotten on it;
+a row with `needs_receipt` stays until the centre's signed word names it, and goes again until
+then. What the broker does not take stays in the outbox; docs/WIRE.md has the table of codes.
+"""
+
+import threading
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+from agent.core import log, wire
+from agent.core.clock import NS_PER_MS, NS_PER_S, Clock
+from agent.core.errors import IntegrityError, UplinkDown
+from agent.core.model import Lane, Message, Row
+from agent.core.wire import Json, Topics
+from agent.delivery.config import BrokerConfig, DeliveryConfig
+from agent.delivery.lanes import Ask, LaneReader
+from agent.delivery.link import Link, LinkStatus, SessionFactory
+from agent.delivery.outbox import Outbox
+from agent.delivery.patience import AwaitedReceipts, Complaints, Holds, Pause
+from agent.delivery.session import (
+    FAILED,
+    Acked,
+    Lost,
+    MqttSession,
+    Session,
+    SessionEvent,
+    SessionOptions,
+    Will,
+    reason_words,
+)
+
+IDLE_S = 0.05  # longest a new row waits to be seen
+LOOK_NS = 1 * NS_PER_S  # a held topic or a receipt may fall due without any commit
+AHEAD_ROWS = 200  # read at once
+AHEAD_NS = 20 * NS_PER_MS  # what was read ahead is good for so long, whatever is committed
+FORGET_ROWS = 100  # deleted at once
+MOST_AWAITED = 500  # rows taken by the broker and not yet signed for
+MOST_RETAINED = 256
+WINDOW_BYTES = 256 * 1024  # an alarm never stands behind more than this
+PACKET_BYTES = 16  # of a PUBLISH beside topic and payload
+MOST_TRIES = 5
+NOBODY_LISTENING = 0x10
+QUOTA_EXCEEDED = 0x97
+
+_log = log.get(__name__)
+
+RowReceiptCheck = Callable[[Json], Sequence[str]]
+"""Gives the message ids of a receipt; raises ReceiptInvalid unless the pinned key signed it."""
+
+
+@dataclass(frozen=True, slots=True)
+class UplinkStatus:
+    """What the live link is doing, for beats and people."""
+
+    link: LinkStatus
+    published: int
+    accepted: int  # rows forgotten on the broker's word
+    receipted: int  # rows forgotten on the centre's
+    kept: int  # came back: nobody listening, quota, refused
+    set_aside: int
+    bad_receipts: int
+    in_flight: int
+    awaited: int  # taken by the broker, not yet signed for
+    held_topics: int
+    last_receipt_utc_ns: int | None
+
+
+@dataclass(slots=True)
+class _Sent:
+    row: Row | None  # None: repeated retained state, which is not stored
+    at_ns: int
+    size_bytes: int
+    is_receipted: bool = False
+
+
+@dataclass(slots=True)
+class _Counts:
+    published: int = 0
+    accepted: int = 0
+    receipted: int = 0
+    kept: int = 0
+    set_aside: int = 0
+
+
+def live_sessions(
+    broker: BrokerConfig, config: DeliveryConfig, topics: Topics, boot: int, clock: Clock
+) -> SessionFactory:
+    """Make sessions of the live link; the broker publishes `death` when it stays away for 30 s."""
+    death = {"sv": wire.SCHEMA_VERSION, "device": topics.device, "boot": boot, "kind": "death"}
+    options = SessionOptions(
+        client_id=topics.device,
+        expiry_s=config.session_expiry_s,
+        will=Will(topics.up("death"), wire.encode(wire.check("death", death))),
+    )
+    return lambda: MqttSession(broker, options, clock)
+
+
+class Uplink:
+    """Worker of the live link."""
+
+    name = "uplink"
+
+    def __init__(
+        self,
+        sessions: SessionFactory,
+        outbox: Outbox,
+        check_receipt: RowReceiptCheck,
+        birth: Callable[[], Mapping[str, object]],
+        clock: Clock,
+        config: DeliveryConfig,
+    ) -> None:
+        self._outbox = outbox
+        self._topics = outbox.topics
+        self._check_receipt = check_receipt
+        self._birth = birth
+        self._clock = clock
+        self._config = config
+        self._link = Link(self.name, sessions, clock, config.reconnect_max_s)
+        self._holds = Holds()
+        self._pause = Pause()
+        self._awaited = AwaitedReceipts(config.receipt_timeout_s)
+        self._complaints = Complaints(_log)
+        self._counts = _Counts()
+        self._retained: dict[str, bytes] = {}
+        self._flight = _Flight(1)
+        self._last_receipt_utc_ns: int | None = None
+        self._is_born = False
+
+    def run(self, stop: threading.Event, progress: Callable[[], None]) -> None:
+        """Deliver until `stop`; connection losses are dealt with here."""
+        if not self._is_born:
+            self._outbox.release()
+            self._outbox.put(Message(Lane.STATE, "birth", self._birth(), is_retained=True))
+            self._is_born = True
+        self._link.run(lambda session: self._serve(session, stop, progress), stop, progress)
+
+    def status(self) -> UplinkStatus:
+        """Give the state now; safe from any thread."""
+        counts = self._counts
+        return UplinkStatus(
+            link=self._link.status,
+            published=counts.published,
+            accepted=counts.accepted,
+            receipted=counts.receipted,
+            kept=counts.kept,
+            set_aside=counts.set_aside,
+            bad_receipts=self._complaints.count,
+            in_flight=len(self._flight),
+            awaited=len(self._awaited),
+            held_topics=len(self._holds),
+            last_receipt_utc_ns=self._last_receipt_utc_ns,
+        )
+
+    def _serve(self, session: Session, stop: threading.Event, progress: Callable[[], None]) -> None:
+        self._greet(session)
+        try:
+            with self._outbox.reading() as reader:
+                while not stop.is_set():
+                    self._turn(session, reader)
+                    progress()
+        finally:
+            self._forget()
+
+    def _greet(self, session: Session) -> None:
+        now_ns = self._clock.mono_ns()
+        self._flight = _Flight(min(self._config.window, session.receive_maximum))
+        self._holds.reconnected(now_ns)
+        if not session.session_present:
+            self._awaited.forget_all()
+        session.subscribe((self._topics.receipt,))
+        # An empty death says that the device is back; then whatever it is.
+        for topic, payload in {self._topics.up("death"): b"", **self._retained}.items():
+            self._flight.repeats.append((topic, payload))
+
+    def _turn(self, session: Session, reader: LaneReader) -> None:
+        flight, now_ns = self._flight, self._clock.mono_ns()
+        if flight.is_stale(reader.version(), now_ns):
+            flight.refill(reader.take(self._ask(now_ns)), now_ns)
+        self._send(session)
+        for event in session.poll(IDLE_S):
+            self._take(event)
+        now_ns = self._clock.mono_ns()
+        if len(flight.forget) >= FORGET_ROWS or not flight.ahead:
+            self._forget()
+        if flight.is_overdue(now_ns, self._config.ack_timeout_s):
+            raise UplinkDown(f"no acknowledgement in {self._config.ack_timeout_s:g} s")
+
+    def _ask(self, now_ns: int) -> Ask:
+        waiting = self._awaited.waiting(now_ns)
+        return Ask(
+            limit=AHEAD_ROWS,
+            exclude=waiting | self._flight.row_ids() | frozenset(self._flight.forget),
+            held_topics=self._holds.held(now_ns),
+            takes_receipted=len(waiting) < MOST_AWAITED,
+        )
+
+    def _send(self, session: Session) -> None:
+        flight = self._flight
+        now_ns = self._clock.mono_ns()
+        while flight.repeats and flight.has_room():
+            topic, payload = flight.repeats.popleft()
+            self._publish(session, topic, payload, None)
+        while flight.ahead and flight.has_room() and self._pause.is_over(now_ns):
+            row = flight.ahead[0]
+            if row.lane is Lane.BACKFILL and not flight.has_backfill_room():
+                break
+            flight.ahead.popleft()
+            size_bytes = len(row.topic.encode()) + len(row.payload) + PACKET_BYTES
+            if size_bytes > session.max_packet_bytes:
+                self._set_aside(row, f"{size_bytes} bytes; broker takes {session.max_packet_bytes}")
+            elif self._holds.allow(row.topic, now_ns):
+                self._publish(session, row.topic, row.payload, row)
+
+    def _publish(self, session: Session, topic: str, payload: bytes, row: Row | None) -> None:
+        is_retained = row is None or row.is_retained
+        token = session.publish(topic, payload, is_retained=is_retained)
+        self._flight.launched(token, _Sent(row, self._clock.mono_ns(), len(payload)))
+        self._counts.published += 1
+        if row is not None and is_retained and self._may_retain(topic):
+            self._retained[topic] = payload
+
+    def _may_retain(self, topic: str) -> bool:
+        return topic in self._retained or len(self._retained) < MOST_RETAINED
+
+    def _take(self, event: SessionEvent) -> None:
+        if isinstance(event, Lost):
+            raise UplinkDown(event.reason)
+        if isinstance(event, Acked):
+            sent = self._flight.landed(event.token)
+            if sent is not None and sent.row is not None and not sent.is_receipted:
+                self._acked(sent.row, event.code)
+        elif event.topic == self._topics.receipt:
+            self._receipt(event.payload)
+
+    def _acked(self, row: Row, code: int) -> None:
+        now_ns = self._clock.mono_ns()
+        if code < FAILED and code != NOBODY_LISTENING:
+            self._holds.release(row.topic)
+            self._pause.clear()
+            if row.needs_receipt:
+                self._awaited.sent(row, now_ns)
+            else:
+                self._flight.forget.append(row.row_id)
+            return
+        self._counts.kept += 1
+        if code == QUOTA_EXCEEDED:
+            self._pause.extend(now_ns)
+            return
+        self._holds.hold(row.topic, now_ns)
+        if code >= FAILED and self._outbox.keep(row.row_id) >= MOST_TRIES:
+            self._set_aside(row, f"refused by the broker: {reason_words(code)}")
+
+    def _receipt(self, payload: bytes) -> None:
+        try:
+            ids = self._check_receipt(wire.decode("row_receipt", payload))
+        except IntegrityError as error:
+            self._complaints.add("receipt ignored", self._clock.mono_ns(), reason=error)
+            return
+        self._counts.receipted += self._outbox.accept_receipt(ids)
+        self._awaited.receipted(ids)
+        self._flight.receipted(frozenset(ids))
+        self._last_receipt_utc_ns = self._clock.utc_ns()
+
+    def _set_aside(self, row: Row, reason: str) -> None:
+        self._outbox.reject(row.row_id, reason)
+        self._counts.set_aside += 1
+
+    def _forget(self) -> None:
+        row_ids, self._flight.forget = self._flight.forget, []
+        if row_ids:
+            self._counts.accepted += self._outbox.accept(row_ids)
+
+
+class _Flight:
+    """What is under way on one connection."""
+
+    def __init__(self, window: int) -> None:
+        self._window = window
+        self._version = -1
+        self._is_changed = True
+        self._read_ns = 0
+        self._sent: dict[int, _Sent] = {}  # by token, oldest first
+        self._bytes = 0
+        self._backfill = 0
+        self.ahead: deque[Row] = deque()  # read, to be sent next
+        self.repeats: deque[tuple[str, bytes]] = deque()
+        self.forget: list[int] = []  # taken by the broker, still in the outbox
+
+    def __len__(self) -> int:
+        return len(self._sent)
+
+    def is_stale(self, version: int, now_ns: int) -> bool:
+        """Whether the database may hold something better to send than what was read ahead."""
+        self._is_changed = self._is_changed or version != self._version
+        self._version = version
+        age_ns = now_ns - self._read_ns
+        if self.ahead and age_ns < AHEAD_NS:
+            return False
+        return self._is_changed or age_ns >= LOOK_NS
+
+    def refill(self, rows: Sequence[Row], now_ns: int) -> None:
+        self.ahead = deque(rows)
+        self._is_changed = False
+        self._read_ns = now_ns
+
+    def launched(self, token: int, sent: _Sent) -> None:
+        self._sent[token] = sent
+        self._bytes += sent.size_bytes
+        self._backfill += _is_backfill(sent)
+
+    def landed(self, token: int) -> _Sent | None:
+        sent = self._sent.pop(token, None)
+        if sent is not None:
+            self._bytes -= sent.size_bytes
+            self._backfill -= _is_backfill(sent)
+        return sent
+
+    def row_ids(self) -> frozenset[int]:
+        return frozenset(sent.row.row_id for sent in self._sent.values() if sent.row is not None)
+
+    def has_room(self) -> bool:
+        return not self._sent or (len(self._sent) < self._window and self._bytes < WINDOW_BYTES)
+
+    def has_backfill_room(self) -> bool:
+        return self._backfill < max(1, self._window // 2)
+
+    def receipted(self, message_ids: frozenset[str]) -> None:
+        """Note receipts that overtook the broker's own acknowledgement."""
+        for sent in self._sent.values():
+            if sent.row is not None and sent.row.message_id in message_ids:
+                sent.is_receipted = True
+
+    def is_overdue(self, now_ns: int, limit_s: float) -> bool:
+        oldest = next(iter(self._sent.values()), None)
+        return oldest is not None and now_ns - oldest.at_ns > limit_s * NS_PER_S
+
+
+def _is_backfill(sent: _Sent) -> bool:
+    return sent.row is not None and sent.row.lane is Lane.BACKFILL

@@ -1,0 +1,122 @@
+"""How much of a file to have under way: about 1.3 times bandwidth times delay, measured.
+
+Bandwidth is the largest delivery rate of the last seconds, delay the smallest time to an
+acknowledgement (the idea of BBR: Cardwell et al., "BBR: Congestion-Based Congestion Control",
+2016; the rate sample is that of draft-cheng-iccrg-delivery-rate-estimation). More than that only
+fills queues that an alarm would have to stand in. Pure: instants are parameters.
+"""
+
+from collections import deque
+from dataclasses import dataclass
+
+from agent.core.clock import NS_PER_S
+
+KIB = 1024
+SMALL_CHUNK_BYTES = 16 * KIB
+CHUNK_BYTES = 64 * KIB
+LARGE_CHUNK_BYTES = 256 * KIB
+LEAST_CHUNK_BYTES = 4 * KIB
+MOST_WINDOW_BYTES = 512 * KIB
+GAIN = 1.3
+SLOW_BYTES_PER_S = 125_000  # 1 Mbit/s
+LAN_BYTES_PER_S = 12_500_000
+LAN_DELAY_NS = 10_000_000
+MEMORY_NS = 10 * NS_PER_S
+
+
+@dataclass(frozen=True, slots=True)
+class _Sent:
+    at_ns: int
+    size_bytes: int
+    delivered_bytes: int  # before it
+    delivered_ns: int
+
+
+class SendWindow:
+    """Estimates from sends and acknowledgements of one connection after another."""
+
+    def __init__(self) -> None:
+        self._sent: dict[int, _Sent] = {}
+        self._delivered_bytes = 0
+        self._delivered_ns = 0
+        self._rates: deque[tuple[int, float]] = deque()
+        self._delays: deque[tuple[int, int]] = deque()
+        self._cap_bytes = LARGE_CHUNK_BYTES
+        self.in_flight_bytes = 0
+        self.bandwidth_bytes_per_s = 0.0  # largest rate lately, 0 before the first acknowledgement
+        self.delay_ns = 0  # smallest time to an acknowledgement lately
+
+    @property
+    def chunk_bytes(self) -> int:
+        """Size of the next chunk."""
+        rate = self.bandwidth_bytes_per_s
+        if not rate:
+            size = CHUNK_BYTES
+        elif rate < SLOW_BYTES_PER_S:
+            size = SMALL_CHUNK_BYTES
+        elif rate > LAN_BYTES_PER_S and self.delay_ns < LAN_DELAY_NS:
+            size = LARGE_CHUNK_BYTES
+        else:
+            size = CHUNK_BYTES
+        return min(size, self._cap_bytes)
+
+    @property
+    def window_bytes(self) -> int:
+        """How much may be under way; at least one chunk, at most 512 KiB."""
+        wanted = int(GAIN * self.bandwidth_bytes_per_s * self.delay_ns / NS_PER_S)
+        return min(max(wanted, self.chunk_bytes), MOST_WINDOW_BYTES)
+
+    @property
+    def has_room(self) -> bool:
+        """Whether a chunk may go; it may reach over the edge, or the window could not grow."""
+        return self.in_flight_bytes < self.window_bytes
+
+    def sent(self, token: int, size_bytes: int, now_ns: int) -> None:
+        """Note a chunk that was sent."""
+        if not self._sent:
+            self._delivered_ns = now_ns
+        self._sent[token] = _Sent(now_ns, size_bytes, self._delivered_bytes, self._delivered_ns)
+        self.in_flight_bytes += size_bytes
+
+    def acked(self, token: int, now_ns: int) -> None:
+        """Note its acknowledgement; an unknown token is ignored."""
+        sent = self._sent.pop(token, None)
+        if sent is None:
+            return
+        self.in_flight_bytes -= sent.size_bytes
+        self._delivered_bytes += sent.size_bytes
+        self._delivered_ns = now_ns
+        took_ns = max(1, now_ns - sent.delivered_ns)
+        rate = (self._delivered_bytes - sent.delivered_bytes) * NS_PER_S / took_ns
+        self._rates.append((now_ns, rate))
+        self._delays.append((now_ns, now_ns - sent.at_ns))
+        self._forget(now_ns)
+        if sent.size_bytes >= self._cap_bytes:
+            self._cap_bytes = min(2 * self._cap_bytes, LARGE_CHUNK_BYTES)
+
+    def dropped(self, token: int) -> None:
+        """Note a chunk that the broker did not take: it says nothing about the link."""
+        sent = self._sent.pop(token, None)
+        if sent is not None:
+            self.in_flight_bytes -= sent.size_bytes
+
+    def reconnected(self, *, was_stuck: bool) -> None:
+        """Forget what was under way; small chunks may come through where large ones got stuck."""
+        self._sent.clear()
+        self.in_flight_bytes = 0
+        if was_stuck:
+            self._cap_bytes = max(LEAST_CHUNK_BYTES, self.chunk_bytes // 4)
+            self._rates.clear()
+            self._delays.clear()
+            self.bandwidth_bytes_per_s, self.delay_ns = 0.0, 0
+
+    def _forget(self, now_ns: int) -> None:
+        """Keep what is recent, and of each estimate only what may still count."""
+        for samples in (self._rates, self._delays):
+            while samples and samples[0][0] < now_ns - MEMORY_NS:
+                samples.popleft()
+        while len(self._rates) > 1 and self._rates[-2][1] <= self._rates[-1][1]:
+            del self._rates[-2]
+        while len(self._delays) > 1 and self._delays[-2][1] >= self._delays[-1][1]:
+            del self._delays[-2]
+        self.bandwidth_bytes_per_s, self.delay_ns = self._rates[0][1], self._delays[0][1]
