@@ -1,0 +1,137 @@
+"""Whether a picture is worth a detection: motion on a small plane, and the gate.
+
+Motion is a running average with a noise level of its own for every pixel: sensor noise and foliage
+raise the threshold where they are, so that a small object still shows elsewhere.
+"""
+
+import math
+from dataclasses import dataclass
+from typing import Final, cast
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from agent.core.model import Box
+from agent.vision.config import MotionConfig
+from agent.vision.decode import Image
+
+MIN_CHANGE: Final = 6.0  # grey levels of 255: less is compression, whatever the noise level says
+MEAN_TAU_S: Final = 8.0  # memory of the background
+NOISE_TAU_S: Final = 12.0  # memory of the noise level
+FIRST_NOISE: Final = 4.0  # grey levels, before anything is known
+SCENE_FRAC: Final = 0.6  # above this share it is the light or the camera: learn it all anew
+MAX_BOXES: Final = 32
+
+_LEARN_MOVING: Final = 0.25  # what moves is learned this much slower, or a walker becomes noise
+_US_PER_S: Final = 1_000_000
+_KERNEL: Final = np.ones((3, 3), np.uint8)
+
+_Floats = NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True)
+class MotionResult:
+    """What moved between two looks; boxes in fractions of the frame, largest first."""
+
+    is_moving: bool
+    area_frac: float
+    boxes: tuple[Box, ...] = ()
+
+
+STILL: Final = MotionResult(is_moving=False, area_frac=0.0)
+
+
+class Motion:
+    """Learns a scene and says what moves in it; for one thread."""
+
+    def __init__(self, config: MotionConfig) -> None:
+        self._factor = np.float32(config.noise_factor)
+        self._min_area_frac = config.min_area_frac
+        self._mean: _Floats = np.empty((0, 0), np.float32)
+        self._noise: _Floats = self._mean
+        self._last_us = 0
+
+    def step(self, luma: Image, t_us: int) -> MotionResult:
+        """Compare a plane with what is usual there, and learn from it."""
+        plane: _Floats = luma.astype(np.float32)
+        if self._mean.shape != plane.shape:
+            self._mean, self._last_us = plane, t_us
+            self._noise = np.full(plane.shape, FIRST_NOISE, np.float32)
+            return STILL
+        change = _floats(cv2.absdiff(plane, self._mean))
+        limit = np.maximum(self._noise * self._factor, np.float32(MIN_CHANGE))
+        moving = _bytes(
+            cv2.morphologyEx(cv2.compare(change, limit, cv2.CMP_GT), cv2.MORPH_OPEN, _KERNEL)
+        )
+        result = self._result(moving)
+        if result.area_frac > SCENE_FRAC:
+            self._mean = plane
+        else:
+            self._learn(plane, change, moving, max(0, t_us - self._last_us) / _US_PER_S)
+        self._last_us = t_us
+        return result
+
+    def _learn(self, plane: _Floats, change: _Floats, moving: Image, span_s: float) -> None:
+        still = _bytes(cv2.bitwise_not(moving))
+        for seen, known, tau_s in (
+            (plane, self._mean, MEAN_TAU_S),
+            (change, self._noise, NOISE_TAU_S),
+        ):
+            share = 1.0 - math.exp(-span_s / tau_s)
+            cv2.accumulateWeighted(seen, known, share, still)
+            cv2.accumulateWeighted(seen, known, share * _LEARN_MOVING, moving)
+
+    def _result(self, moving: Image) -> MotionResult:
+        height, width = moving.shape
+        count, _, stats, _ = cv2.connectedComponentsWithStats(moving, connectivity=8)
+        rows = [
+            tuple(int(value) for value in row)
+            for row in stats[1:count]
+            if row[cv2.CC_STAT_AREA] >= self._min_area_frac * width * height
+        ]
+        rows.sort(key=lambda row: -row[cv2.CC_STAT_AREA])
+        area = sum(row[cv2.CC_STAT_AREA] for row in rows)
+        boxes = tuple(
+            Box(x / width, y / height, w / width, h / height) for x, y, w, h, _ in rows[:MAX_BOXES]
+        )
+        return MotionResult(bool(rows), round(area / (width * height), 6), boxes)
+
+
+class Gate:
+    """Decides on a detection; it may only skip work, never end a track.
+
+    Open on motion, on any living track, or when `heartbeat_s` has passed; always open on a moving
+    camera. Never more often than `max_rate_per_s` on average.
+    """
+
+    def __init__(self, config: MotionConfig, max_rate_per_s: float) -> None:
+        self._is_moving_camera = config.is_moving_camera
+        self._heartbeat_us = round(config.heartbeat_s * _US_PER_S)
+        self._interval_us = round(_US_PER_S / max_rate_per_s)
+        self._last_us: int | None = None
+        self._due_us = 0
+
+    def is_open(self, t_us: int, *, is_moving: bool, has_tracks: bool) -> bool:
+        """Whether this instant of stream time deserves a detection."""
+        if self._last_us is None or t_us < self._last_us:
+            return True
+        if t_us < self._due_us:
+            return False
+        is_worth = is_moving or has_tracks or self._is_moving_camera
+        return is_worth or t_us - self._last_us >= self._heartbeat_us
+
+    def took(self, t_us: int) -> None:
+        """Say that a detection was made at this instant."""
+        if self._last_us is None or t_us < self._last_us:
+            self._due_us = t_us
+        self._due_us = max(self._due_us, t_us - self._interval_us) + self._interval_us
+        self._last_us = t_us
+
+
+def _floats(plane: object) -> _Floats:
+    return cast("_Floats", plane)
+
+
+def _bytes(plane: object) -> Image:
+    return cast("Image", plane)
