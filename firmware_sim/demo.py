@@ -223,7 +223,7 @@ def prepare(stage: Stage, screen: Screen) -> None:
     receiver_key = _run_text(stage.outpost("key", "receiver", "--store", str(stage.store)))
     shutil.copy(receiver_key, stage.folder / "receiver.pub")
     media = stage.folder / "media"
-    make = [sys.executable, "-m", "firmware_sim.media"]
+    make = [sys.executable, "-m", "firmware_sim.streams"]
     _run_text([*make, "--main-from", str(PLAZA), "--out", str(media)])
     _start_camera(stage, media)
     screen.say(f"camera: rtsp://127.0.0.1:{stage.rtsp_port}/main plays real footage (plaza.mp4)")
@@ -303,7 +303,7 @@ def _watch(
 
 
 def _line(now: Status, link: str) -> str:
-    camera = next(iter(now.get("cameras", [])), {})
+    camera: Status = next(iter(now.get("cameras", [])), {})
     return (
         f"{link:8} frames {camera.get('frames', 0)}  looks {camera.get('inferences', 0)}"
         f"  tracks {camera.get('tracks', 0)}  events {now['events_open']} open"
@@ -323,7 +323,7 @@ def _judge(stage: Stage, screen: Screen, seen: Seen) -> int:
     sent = {row["sha256"] for row in _rows(stage, "files")}
     kept = {row["sha256"] for row in stored["files"]}
     stage.stop("receiver")
-    camera = next(iter(seen.status.get("cameras", [])), {})
+    camera: Status = next(iter(seen.status.get("cameras", [])), {})
     promises = {
         "the agent ran on while the broker was away, and events were made": seen.offline_events > 0,
         "everything was delivered after the broker came back": seen.is_drained,

@@ -1,0 +1,1 @@
+"""Hashes, signatures, manifests, custody and receipts: what anyone can check without us."""

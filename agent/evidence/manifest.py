@@ -1,0 +1,107 @@
+"""What the device signs for one hand-over: the files, their hashes, and where they come from."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from agent.core import wire
+from agent.core.clock import NS_PER_MS, Clock
+from agent.core.files import write_atomic
+from agent.evidence.hashing import LEAF_BYTES, FileHash
+from agent.evidence.keys import DeviceKey, PublicKey, envelope, open_envelope
+
+PAYLOAD_TYPE = "application/vnd.outpost.manifest+json"
+FILE_NAME = "manifest.json"
+
+
+@dataclass(frozen=True, slots=True)
+class FileEntry:
+    """One file of a hand-over."""
+
+    name: str
+    role: str  # clip, snapshot, path
+    media_type: str
+    hash: FileHash
+
+
+@dataclass(frozen=True, slots=True)
+class ManifestFacts:
+    """What is said of a clip besides its files; times in milliseconds since 1970."""
+
+    clip_id: str
+    device: str
+    site: str
+    camera: str
+    event_ids: tuple[str, ...]
+    kind: str
+    rule: str
+    model: str
+    start_utc_ms: int
+    end_utc_ms: int
+    missing_ms: int
+    clock: Mapping[str, object]
+    camera_offset_ms: int | None
+    sources: tuple[tuple[str, int], ...]  # sha256 and start of the segments it was cut from
+    custody_seq: int
+    custody_hash: str
+
+
+def seal(
+    folder: Path, facts: ManifestFacts, files: Sequence[FileEntry], key: DeviceKey, clock: Clock
+) -> wire.Json:
+    """Write `manifest.json` into the folder and give the signed envelope it holds.
+
+    Raises:
+        MalformedMessage: the facts do not fit the schema.
+        OSError: the disk refuses.
+    """
+    document = wire.check("manifest", _document(facts, files, clock))
+    signed = envelope(key, PAYLOAD_TYPE, wire.canonical(document))
+    write_atomic(folder / FILE_NAME, wire.encode(signed))
+    return signed
+
+
+def read(signed: wire.Json, key: PublicKey) -> wire.Json:
+    """Check a manifest's signature and form and give its document.
+
+    Raises:
+        IntegrityError: naming the first thing wrong.
+    """
+    return wire.decode("manifest", open_envelope(signed, PAYLOAD_TYPE, key))
+
+
+def _document(facts: ManifestFacts, files: Sequence[FileEntry], clock: Clock) -> dict[str, Any]:
+    return {
+        "sv": wire.SCHEMA_VERSION,
+        "clip_id": facts.clip_id,
+        "device": facts.device,
+        "site": facts.site,
+        "camera": facts.camera,
+        "event_ids": list(facts.event_ids),
+        "kind": facts.kind,
+        "rule": facts.rule,
+        "model": facts.model,
+        "start_utc_ms": facts.start_utc_ms,
+        "end_utc_ms": facts.end_utc_ms,
+        "sealed_utc_ms": clock.utc_ns() // NS_PER_MS,
+        "missing_ms": facts.missing_ms,
+        "clock": dict(facts.clock),
+        "camera_offset_ms": facts.camera_offset_ms,
+        "leaf_bytes": LEAF_BYTES,
+        "files": [_file(entry) for entry in files],
+        "sources": [{"sha256": sha256, "start_utc_ms": start} for sha256, start in facts.sources],
+        "custody_head": {"seq": facts.custody_seq, "hash": facts.custody_hash},
+    }
+
+
+def _file(entry: FileEntry) -> dict[str, Any]:
+    return {
+        "name": entry.name,
+        "role": entry.role,
+        "media_type": entry.media_type,
+        "size_bytes": entry.hash.size_bytes,
+        "sha256": entry.hash.sha256,
+        "leaf_root": entry.hash.leaf_root,
+        "leaves": list(entry.hash.leaves),
+    }
