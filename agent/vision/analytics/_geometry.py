@@ -24,6 +24,16 @@ def area(polygon: Sequence[Pair]) -> float:
     return abs(sum(_cross(a, b) for a, b in _edges(polygon))) / 2
 
 
+def length(polygon: Sequence[Pair]) -> float:
+    """Give the length of the polygon's border."""
+    return sum(math.dist(a, b) for a, b in _edges(polygon))
+
+
+def between(a: Pair, b: Pair, share: float) -> Point:
+    """Give the point at a share of the way from `a` to `b`."""
+    return Point(a[0] + share * (b[0] - a[0]), a[1] + share * (b[1] - a[1]))
+
+
 def is_simple(polygon: Sequence[Pair]) -> bool:
     """Whether no two edges of the polygon touch but neighbours at their common corner."""
     if len(set(polygon)) != len(polygon):
@@ -86,7 +96,7 @@ def crossing(a: Pair, b: Pair, start: Pair, end: Pair) -> tuple[float, float] | 
     if (from_side > 0) == (to_side > 0) or from_side == to_side:
         return None
     step = from_side / (from_side - to_side)
-    spot = Point(a[0] + step * (b[0] - a[0]), a[1] + step * (b[1] - a[1]))
+    spot = between(a, b, step)
     dx, dy = end[0] - start[0], end[1] - start[1]
     along = ((spot.x - start[0]) * dx + (spot.y - start[1]) * dy) / (dx * dx + dy * dy)
     return step, along

@@ -1,0 +1,268 @@
+"""Detections joined to tracks over time, without looking at pictures.
+
+Two-stage association after Zhang et al., "ByteTrack: Multi-Object Tracking by Associating Every
+Detection Box", 2022: confident detections first, then weak ones, which may carry a track on but
+never begin one. Boxes are grown before they are compared (Yang et al., "Hard to Track Objects with
+Irregular Motions and Similar Appearances? Make It Easier by Buffering the Matching Space", 2023),
+so that a walking person is still met at 2.5 detections a second. Motion is constant velocity in an
+alpha-beta filter; pairs are taken greedily, best overlap first. Stream time only.
+"""
+
+import math
+from collections import deque
+from collections.abc import Sequence
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from agent.core.model import Box, Detection, Track, TrackPoint
+from agent.vision.boxes import Floats, grown, iou
+from agent.vision.config import TrackConfig
+
+HISTORY_S: Final = 120
+HISTORY_STEP_US: Final = 250_000  # older points are thinned to four a second
+MAX_HISTORY: Final = 600
+MAX_TRACKS: Final = 200  # best scores first: bounds the work on a noisy picture
+
+_US_PER_S: Final = 1_000_000
+_MIN_MISSES: Final = 2  # detections without it before a track may end, however rare they are
+_MAX_COAST_S: Final = 1.0  # a prediction moves no longer than this
+_POSITION_TAU_S: Final = 0.1
+_VELOCITY_TAU_S: Final = 0.4
+_MIN_OVERLAP: Final = 0.15
+_MIN_WEAK_OVERLAP: Final = 0.3
+_GROWN: Final = 0.5  # confirmed tracks, whose velocity is known
+_GROWN_NEW: Final = 1.0  # new ones, which may go anywhere
+_SAME_IOU: Final = 0.5  # a detection that hides so much of a track begins no other
+_TWIN_IOU: Final = 0.75  # two tracks so close are one object
+
+
+class Tracker:
+    """Keeps the tracks of one camera.
+
+    Args:
+        config: birth and end of tracks.
+        min_score: from here on a detection may confirm a track, below it only carry one on.
+    """
+
+    def __init__(self, config: TrackConfig, min_score: float) -> None:
+        self._birth_score = config.birth_score
+        self._max_missing_us = round(config.max_missing_s * _US_PER_S)
+        self._min_score = min_score
+        self._live: list[_Live] = []
+        self._next_id = 1
+
+    def step(self, detections: Sequence[Detection] | None, t_us: int) -> tuple[Track, ...]:
+        """Give the confirmed tracks at this instant, oldest first.
+
+        Args:
+            detections: what the detector saw, weak ones too; None where it did not look: tracks
+                are then only predicted.
+            t_us: stream time, later than at the last step.
+        """
+        for track in self._live:
+            track.predict(t_us)
+        if detections is not None:
+            self._associate(detections[:MAX_TRACKS], t_us)
+            self._live = [track for track in self._live if not self._is_over(track, t_us)]
+            self._drop_twins()
+        return tuple(track.record(t_us) for track in self._live if track.is_confirmed)
+
+    @property
+    def has_tracks(self) -> bool:
+        """Whether anything is tracked, confirmed or not."""
+        return bool(self._live)
+
+    def _associate(self, detections: Sequence[Detection], t_us: int) -> None:
+        strong = [item for item in detections if item.score >= self._min_score]
+        weak = [item for item in detections if item.score < self._min_score]
+        known = [track for track in self._live if track.is_confirmed]
+        new = [track for track in self._live if not track.is_confirmed]
+        known, strong = _match(known, strong, _GROWN, _MIN_OVERLAP, t_us)
+        known, _ = _match(known, weak, 0.0, _MIN_WEAK_OVERLAP, t_us)
+        new, strong = _match(new, strong, _GROWN_NEW, _MIN_OVERLAP, t_us)
+        for track in (*known, *new):
+            track.misses += 1
+        self._give_birth(strong, t_us)
+
+    def _give_birth(self, detections: Sequence[Detection], t_us: int) -> None:
+        for item in detections:
+            seen = [track for track in self._live if track.label == item.label]
+            is_hidden = (
+                bool(seen)
+                and float(iou(_corners([track.box for track in seen]), _corners([item.box])).max())
+                > _SAME_IOU
+            )
+            if item.score >= self._birth_score and not is_hidden and len(self._live) < MAX_TRACKS:
+                self._live.append(_Live(self._next_id, item, t_us))
+                self._next_id += 1
+
+    def _is_over(self, track: "_Live", t_us: int) -> bool:
+        if track.misses < _MIN_MISSES:
+            return False
+        return not track.is_confirmed or t_us - track.last_hit_us > self._max_missing_us
+
+    def _drop_twins(self) -> None:
+        if len(self._live) < 2:  # noqa: PLR2004 - a pair
+            return
+        boxes = _corners([track.box for track in self._live])
+        dropped: set[int] = set()
+        for first, second in np.argwhere(np.triu(iou(boxes, boxes) > _TWIN_IOU, k=1)).tolist():
+            one, other = self._live[first], self._live[second]
+            if one.label == other.label and not dropped & {first, second}:
+                dropped.add(second if one.rank >= other.rank else first)
+        self._live = [track for row, track in enumerate(self._live) if row not in dropped]
+
+
+class _Live:
+    """One object while it is followed."""
+
+    __slots__ = (
+        "_centre",
+        "_first_us",
+        "_hits",
+        "_predicted",
+        "_size",
+        "_velocity",
+        "box",
+        "history",
+        "label",
+        "last_hit_us",
+        "misses",
+        "score",
+        "track_id",
+    )
+
+    def __init__(self, track_id: int, seen: Detection, t_us: int) -> None:
+        self.track_id = track_id
+        self.label = seen.label
+        self.score = seen.score
+        self.box = seen.box
+        self.misses = 0
+        self.last_hit_us = self._first_us = t_us
+        self.history: deque[TrackPoint] = deque([TrackPoint(t_us, seen.box, is_observed=True)])
+        self._hits = 1
+        self._centre = self._predicted = _centre(seen.box)
+        self._size = (seen.box.w, seen.box.h)
+        self._velocity = (0.0, 0.0)
+
+    @property
+    def is_confirmed(self) -> bool:
+        return self._hits > 1
+
+    @property
+    def rank(self) -> tuple[bool, int, int]:
+        """Which of two twins stays: the one just seen, then the one seen more often."""
+        return self.misses == 0, self._hits, -self.track_id
+
+    def predict(self, t_us: int) -> None:
+        """Move to where the object should be now."""
+        ahead_s = min((t_us - self.last_hit_us) / _US_PER_S, _MAX_COAST_S)
+        x, y = (
+            place + speed * ahead_s
+            for place, speed in zip(self._centre, self._velocity, strict=True)
+        )
+        self._predicted = (x, y)
+        self.box = _clipped(x, y, *self._size)
+        self._remember(TrackPoint(t_us, self.box, is_observed=False))
+
+    def hit(self, seen: Detection, t_us: int) -> None:
+        """Take a detection; `predict` for this instant came before."""
+        span_s = max((t_us - self.last_hit_us) / _US_PER_S, 1e-3)
+        self._follow(_centre(seen.box), span_s)
+        self._size = (seen.box.w, seen.box.h)
+        self.box, self.score = seen.box, seen.score
+        self._hits, self.misses, self.last_hit_us = self._hits + 1, 0, t_us
+        self.history[-1] = TrackPoint(t_us, seen.box, is_observed=True)
+
+    def record(self, t_us: int) -> Track:
+        """Give what the rules see."""
+        return Track(
+            self.track_id,
+            self.label,
+            self.score,
+            self.box,
+            age_s=(t_us - self._first_us) / _US_PER_S,
+            missing_s=(t_us - self.last_hit_us) / _US_PER_S,
+            history=tuple(self.history),
+        )
+
+    def _follow(self, seen: tuple[float, float], span_s: float) -> None:
+        if self._hits == 1:
+            self._velocity = _scaled(seen, self._centre, 1 / span_s)
+            self._centre = seen
+            return
+        off = _scaled(seen, self._predicted, 1.0)
+        alpha = 1.0 - math.exp(-span_s / _POSITION_TAU_S)
+        beta = (1.0 - math.exp(-span_s / _VELOCITY_TAU_S)) / span_s
+        (px, py), (vx, vy) = self._predicted, self._velocity
+        self._centre = (px + alpha * off[0], py + alpha * off[1])
+        self._velocity = (vx + beta * off[0], vy + beta * off[1])
+
+    def _remember(self, point: TrackPoint) -> None:
+        past = self.history
+        is_dense = len(past) > 1 and point.t_us - past[-2].t_us < HISTORY_STEP_US
+        if is_dense and (point.is_observed or not past[-1].is_observed):
+            past.pop()
+        past.append(point)
+        while len(past) > MAX_HISTORY or point.t_us - past[0].t_us > HISTORY_S * _US_PER_S:
+            past.popleft()
+
+
+def _match(
+    tracks: list[_Live],
+    detections: list[Detection],
+    share: float,
+    min_overlap: float,
+    t_us: int,
+) -> tuple[list[_Live], list[Detection]]:
+    """Give each detection to the track it overlaps best; returns what is left of both."""
+    if not tracks or not detections:
+        return tracks, detections
+    overlap = iou(
+        grown(_corners([track.box for track in tracks]), share),
+        grown(_corners([item.box for item in detections]), share),
+    )
+    overlap[_differ([track.label for track in tracks], [item.label for item in detections])] = 0.0
+    rows: set[int] = set()
+    columns: set[int] = set()
+    for place in np.argsort(-overlap, axis=None, kind="stable").tolist():
+        row, column = divmod(place, len(detections))
+        if overlap[row, column] < min_overlap:
+            break
+        if row not in rows and column not in columns:
+            tracks[row].hit(detections[column], t_us)
+            rows.add(row)
+            columns.add(column)
+    return (
+        [track for row, track in enumerate(tracks) if row not in rows],
+        [item for column, item in enumerate(detections) if column not in columns],
+    )
+
+
+def _differ(first: Sequence[str], second: Sequence[str]) -> NDArray[np.bool_]:
+    different: NDArray[np.bool_] = np.array(first)[:, None] != np.array(second)[None, :]
+    return different
+
+
+def _corners(boxes: Sequence[Box]) -> Floats:
+    rows: Floats = np.array(boxes, dtype=np.float64).reshape(-1, 4)
+    rows[:, 2:] += rows[:, :2]
+    return rows
+
+
+def _centre(box: Box) -> tuple[float, float]:
+    return box.x + box.w / 2, box.y + box.h / 2
+
+
+def _scaled(
+    end: tuple[float, float], start: tuple[float, float], factor: float
+) -> tuple[float, float]:
+    return (end[0] - start[0]) * factor, (end[1] - start[1]) * factor
+
+
+def _clipped(x: float, y: float, w: float, h: float) -> Box:
+    left, top = max(0.0, x - w / 2), max(0.0, y - h / 2)
+    right, bottom = min(1.0, x + w / 2), min(1.0, y + h / 2)
+    return Box(left, top, max(0.0, right - left), max(0.0, bottom - top))
