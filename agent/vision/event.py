@@ -18,9 +18,13 @@ from agent.vision.lines import MAX_PATH_POINTS
 LOST: Final = "lost"
 MAX_DURATION: Final = "max duration"
 
+MAX_IDS: Final = 64  # of tracks that one event went through
+
 _MERGE_FRAC: Final = 0.1  # of the frame: a lost object comes back no further away
 _US_PER_S: Final = 1_000_000
 _DIGITS: Final = 4
+_BETTER: Final = 0.02  # of score: less is not worth another snapshot
+_MAX_COOLING: Final = 1000
 
 UtcOf = Callable[[int], int]
 """Stream time in microseconds to wall time in nanoseconds."""
@@ -55,7 +59,7 @@ class _Open:
     measured: dict[str, float] = field(default_factory=dict)
     path: list[tuple[int, float, float]] = field(default_factory=list)
     seen_us: int = 0  # last point of the path
-    foot: Point = Point(0.0, 0.0)
+    foot: Point | None = None
     lost_us: int | None = None  # every key has ended as lost, then
     best_score: float = -1.0  # of the frames offered for the snapshot
 
@@ -118,9 +122,9 @@ class EventHost:
             return []
         heir = self._predecessor(rule, signal, tracks)
         if heir is not None:
-            heir.keys = {signal.key}
+            heir.keys.add(signal.key)
             heir.lost_us = None
-            heir.track_ids += [item for item in signal.track_ids if item not in heir.track_ids]
+            heir.track_ids = [*dict.fromkeys([*heir.track_ids, *signal.track_ids])][-MAX_IDS:]
             self._extend(heir, tracks)
             return []
         event = self._new(rule, signal)
@@ -150,9 +154,9 @@ class EventHost:
         for event in self._open:
             is_same = event.rule == rule and event.label == signal.label
             is_recent = self._last_us - event.seen_us <= self._config.merge_s * _US_PER_S
-            if is_same and is_recent and found and not _is_seen(event, tracks):
-                if math.dist(found[0], event.foot) <= _MERGE_FRAC:
-                    return event
+            is_free = is_same and is_recent and not _is_seen(event, tracks)
+            if is_free and event.foot and found and _is_near(event.foot, found[0]):
+                return event
         return None
 
     def _carry_on(self, rule: str, signal: Signal) -> list[Event]:
@@ -168,6 +172,8 @@ class EventHost:
     def _end(self, event: _Open, signal: Signal) -> list[Event]:
         event.keys.discard(signal.key)
         self._closed_us[event.rule, signal.key] = signal.t_us
+        while len(self._closed_us) > _MAX_COOLING:
+            self._closed_us.pop(next(iter(self._closed_us)))
         if event.keys:
             return []
         if signal.reason == LOST:
@@ -226,7 +232,7 @@ class EventHost:
         for event in self._open:
             seen = [tracks[item] for item in event.track_ids if item in tracks]
             score = max((track.score for track in seen if track.missing_s == 0), default=0.0)
-            if score > event.best_score:
+            if score > event.best_score + _BETTER or event.best_score < 0:
                 event.best_score = score
                 best.append(event.event_id)
         return best
@@ -257,6 +263,10 @@ class EventHost:
             post_s=binding.rule.post_s,
             path=tuple(event.path),
         )
+
+
+def _is_near(one: Point, other: Point) -> bool:
+    return math.dist(one, other) <= _MERGE_FRAC
 
 
 def _is_seen(event: _Open, tracks: Mapping[int, Track]) -> bool:

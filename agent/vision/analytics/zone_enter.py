@@ -52,7 +52,7 @@ class Visit:
     seen_us: int
     foot: Point
     entered_us: int | None = None
-    entered_at: Point = Point(0.0, 0.0)
+    entered_at: Point | None = None
     is_told: bool = False
 
 
@@ -151,6 +151,7 @@ def _begin(visit: Visit, track: Track, rule: Config) -> tuple[Visit, list[Signal
         return visit, []
     if visit.seen_us - visit.entered_us < rule.min_inside_s * _US_PER_S:
         return visit, []
+    spot = visit.entered_at or visit.foot
     signal = Signal(
         Phase.BEGIN,
         key=str(visit.track_id),
@@ -158,10 +159,7 @@ def _begin(visit: Visit, track: Track, rule: Config) -> tuple[Visit, list[Signal
         label=track.label,
         score=track.score,
         track_ids=(visit.track_id,),
-        measured={
-            "x": geometry.rounded(visit.entered_at.x),
-            "y": geometry.rounded(visit.entered_at.y),
-        },
+        measured={"x": geometry.rounded(spot.x), "y": geometry.rounded(spot.y)},
     )
     return replace(visit, is_told=True), [signal]
 
