@@ -28,7 +28,6 @@ from agent.core.clock import NS_PER_S, Clock
 from agent.core.errors import AuthRefused, UplinkDown
 from agent.delivery.config import BrokerConfig
 
-CONNECT_TIMEOUT_S = 10.0
 CLOSE_TIMEOUT_S = 1.0
 READS_PER_POLL = 256  # then the caller gets a turn
 NO_LIMIT_MESSAGES = 65_535  # MQTT v5: Receive Maximum when the broker names none
@@ -86,6 +85,7 @@ class SessionOptions:
     expiry_s: int = 604_800
     will: Will | None = None
     max_incoming_bytes: int = 512 * 1024
+    connect_timeout_s: float = 10.0
 
 
 class Session(Protocol):
@@ -227,7 +227,7 @@ class MqttSession:
         client = Client(
             CallbackAPIVersion.VERSION2, options.client_id, protocol=MQTTProtocolVersion.MQTTv5
         )
-        client.connect_timeout = CONNECT_TIMEOUT_S
+        client.connect_timeout = options.connect_timeout_s
         client.max_inflight_messages_set(0)
         if broker.user:
             client.username_pw_set(broker.user, _password(broker.password_path))
@@ -256,13 +256,14 @@ class MqttSession:
         raise AuthRefused(message) if answer.value in _REFUSALS else UplinkDown(message)
 
     def _await(self, step: str, is_done: Callable[[], bool]) -> None:
-        deadline_ns = self._clock.mono_ns() + int(CONNECT_TIMEOUT_S * NS_PER_S)
+        limit_s = self._options.connect_timeout_s
+        deadline_ns = self._clock.mono_ns() + int(limit_s * NS_PER_S)
         while not is_done():
             left_s = (deadline_ns - self._clock.mono_ns()) / NS_PER_S
             if self._lost is not None:
                 raise UplinkDown(f"{self._where}: {step}: {self._lost.reason}")
             if left_s <= 0:
-                raise UplinkDown(f"{self._where}: {step}: no answer in {CONNECT_TIMEOUT_S:g} s")
+                raise UplinkDown(f"{self._where}: {step}: no answer in {limit_s:g} s")
             self._turn(left_s)
 
     def _turn(self, timeout_s: float) -> None:
