@@ -70,6 +70,7 @@ class Transfer:
 def enqueue(connection: sqlite3.Connection, handover: Handover, clock: Clock) -> tuple[str, ...]:
     """Add a transfer for every file, inside the transaction that seals them; gives their fids."""
     fids = []
+    created_utc_ns = clock.utc_ns()
     for file in handover.files:
         fids.append(clock.new_id())
         connection.execute(
@@ -79,7 +80,7 @@ def enqueue(connection: sqlite3.Connection, handover: Handover, clock: Clock) ->
             (
                 *(fids[-1], handover.clip_id, str(handover.folder / file.name), file.name),
                 *(file.size_bytes, file.sha256, file.leaf_root),
-                *(_json(handover.manifest), json.dumps(list(handover.event_ids)), clock.utc_ns()),
+                *(_json(handover.manifest), json.dumps(list(handover.event_ids)), created_utc_ns),
             ),
         )
     return tuple(fids)

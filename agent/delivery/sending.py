@@ -25,6 +25,10 @@ MOST_STALLS = 3  # answers in a row that ask for no less than the one before
 LEAST_RATE_BYTES_PER_S = 1024
 
 
+Identity = tuple[int, int, int]
+"""Size, time of change and inode: the same while nobody touches the file."""
+
+
 class Phase(enum.Enum):
     """What the file waits for."""
 
@@ -45,7 +49,13 @@ class Chunk:
 class Sending:
     """State of one open transfer; owned by the thread of the worker, which closes it."""
 
-    def __init__(self, transfer: Transfer, path: Path, answer_timeout_s: float) -> None:
+    def __init__(
+        self,
+        transfer: Transfer,
+        path: Path,
+        answer_timeout_s: float,
+        verified: Identity | None = None,
+    ) -> None:
         self.transfer = transfer
         self.phase = Phase.CHECK
         self.unacked = 0
@@ -55,7 +65,8 @@ class Sending:
         self._path = path
         self._first_wait_s = self._wait_s = answer_timeout_s
         self._descriptor = -1
-        self._identity: tuple[int, int, int] | None = None
+        self._identity = verified
+        self._is_verified = verified is not None
         self._hash = hashlib.sha256()
         self._hashed_bytes = 0
         self._todo: deque[tuple[int, int]] = deque()
@@ -70,8 +81,9 @@ class Sending:
         Raises:
             HashMismatch: the file is missing, unreadable or not what was sealed.
         """
-        if self._descriptor < 0:
-            self._open()
+        if self._descriptor < 0 and self._open():
+            self.phase = Phase.OFFER
+            return
         piece = self._read(self._hashed_bytes, HASH_STEP_BYTES)
         self._hash.update(piece)
         self._hashed_bytes += len(piece)
@@ -82,7 +94,18 @@ class Sending:
             raise HashMismatch(
                 f"{self.transfer.path}: sha256 {found}; sealed as {self.transfer.sha256}"
             )
+        self._is_verified = True
         self.phase = Phase.OFFER
+
+    @property
+    def verified(self) -> Identity | None:
+        """Which state of the file was hashed and found good, for the next time it is opened."""
+        return self._identity if self._is_verified else None
+
+    @property
+    def is_unanswered(self) -> bool:
+        """Whether the centre has let an offer or a done pass without an answer."""
+        return self._wait_s > self._first_wait_s
 
     def offer(self, device: str, chunk_bytes: int) -> Json:
         """Give the offer."""
@@ -220,19 +243,22 @@ class Sending:
     def _wait_longer(self) -> None:
         self._wait_s = min(2 * self._wait_s, max(MOST_WAIT_S, self._first_wait_s))
 
-    def _open(self) -> None:
+    def _open(self) -> bool:
+        """Open the file; true if it is the one that was hashed before."""
         try:
             self._descriptor = os.open(self._path, os.O_RDONLY | os.O_CLOEXEC)
         except OSError as error:
             raise HashMismatch(f"{self.transfer.path}: {error.strerror}") from error
-        self._identity = self._identify()
-        if self._identity[0] != self.transfer.size_bytes:
+        identity = self._identify()
+        if identity[0] != self.transfer.size_bytes:
             raise HashMismatch(
-                f"{self.transfer.path}: {self._identity[0]} bytes;"
-                f" sealed with {self.transfer.size_bytes}"
+                f"{self.transfer.path}: {identity[0]} bytes; sealed with {self.transfer.size_bytes}"
             )
+        is_known = self._is_verified and identity == self._identity
+        self._identity, self._is_verified = identity, is_known
+        return is_known
 
-    def _identify(self) -> tuple[int, int, int]:
+    def _identify(self) -> Identity:
         facts = os.fstat(self._descriptor)
         return facts.st_size, facts.st_mtime_ns, facts.st_ino
 

@@ -18,7 +18,7 @@ from agent.delivery.config import BrokerConfig, DeliveryConfig
 from agent.delivery.ledger import Handover, Ledger, OutgoingFile, Transfer, enqueue
 from agent.delivery.link import Link, LinkStatus, SessionFactory
 from agent.delivery.patience import Complaints, Pause
-from agent.delivery.sending import Phase, Sending
+from agent.delivery.sending import Identity, Phase, Sending
 from agent.delivery.session import (
     FAILED,
     Acked,
@@ -125,6 +125,7 @@ class Transfers:
         self._open: dict[str, Sending] = {}  # in the order to send them
         self._tickets: dict[int, _Ticket] = {}
         self._shelf: dict[str, int] = {}  # unanswered while others were: not before
+        self._verified: dict[str, Identity | None] = {}  # so that no file is hashed twice
         self._answered_ns = 0
         self._look_ns = 0
         self._retry_ns = 0
@@ -200,16 +201,23 @@ class Transfers:
             return
         self._look_ns = now_ns + LOOK_NS
         self._shelf = {fid: due_ns for fid, due_ns in self._shelf.items() if due_ns > now_ns}
+        silent = [fid for fid, sending in self._open.items() if sending.is_unanswered]
         ranked: dict[str, Sending] = {}
-        for transfer in self._ledger.waiting(OPEN_AHEAD, self._shelf):
+        for transfer in self._ledger.waiting(OPEN_AHEAD, (*self._shelf, *silent)):
             sending = self._open.get(transfer.fid)
             if sending is None and len(self._open | ranked) < MOST_OPEN:
-                sending = Sending(
-                    transfer, self._ledger.file(transfer), self._config.receipt_timeout_s
-                )
+                sending = self._opened(transfer)
             if sending is not None:
                 ranked[transfer.fid] = sending
         self._open = ranked | self._open
+
+    def _opened(self, transfer: Transfer) -> Sending:
+        return Sending(
+            transfer,
+            self._ledger.file(transfer),
+            self._config.receipt_timeout_s,
+            self._verified.pop(transfer.fid, None),
+        )
 
     def _advance(self, session: Session, sending: Sending) -> None:
         now_ns = self._clock.mono_ns()
@@ -227,11 +235,25 @@ class Transfers:
                 self._ask(session, sending, "done", wire.encode(sending.done()))
 
     def _unanswered(self, sending: Sending, now_ns: int) -> None:
-        """Ask again; where others were answered meanwhile, make room for them."""
-        if self._answered_ns > sending.asked_ns and len(self._shelf) < MOST_SHELVED:
+        """Ask again; but a file that only the centre's silence keeps open makes room for others."""
+        is_full = len(self._open) >= MOST_OPEN and sending.is_unanswered
+        if is_full or self._answered_ns > sending.asked_ns:
             self._shelf[sending.transfer.fid] = now_ns + SHELF_NS
+            self._verified[sending.transfer.fid] = sending.verified
+            while len(self._shelf) > MOST_SHELVED:
+                del self._shelf[next(iter(self._shelf))]
+            while len(self._verified) > MOST_SHELVED:
+                del self._verified[next(iter(self._verified))]
             self._drop(sending.transfer.fid)
         sending.unanswered()
+
+    def _answered(self) -> int:
+        """Note that the centre speaks; after a silence the shelved files get another chance."""
+        now_ns = self._clock.mono_ns()
+        if now_ns - self._answered_ns > self._config.receipt_timeout_s * NS_PER_S:
+            self._shelf.clear()
+        self._answered_ns = now_ns
+        return now_ns
 
     def _is_first_to_check(self, sending: Sending) -> bool:
         return sending is next(other for other in self._open.values() if other.phase is Phase.CHECK)
@@ -325,8 +347,7 @@ class Transfers:
         if "refused" in need and sending.phase is not Phase.CHECK:
             self._refuse(sending, f"the centre refuses it: {need['refused']}")
             return
-        self._answered_ns = self._clock.mono_ns()
-        sending.need(need, self._answered_ns)
+        sending.need(need, self._answered())
 
     def _receipt(self, fid: str, payload: bytes) -> None:
         document = wire.decode("file_receipt", payload)
@@ -337,7 +358,7 @@ class Transfers:
         self._check_receipt(
             document, fid=fid, sha256=transfer.sha256, size_bytes=transfer.size_bytes
         )
-        self._answered_ns = self._clock.mono_ns()
+        self._answered()
         if self._ledger.receipted(transfer, document):
             self._counts.receipted += 1
             self._last_receipt_utc_ns = self._clock.utc_ns()

@@ -2,8 +2,10 @@
 
 Bandwidth is the largest delivery rate of the last seconds, delay the smallest time to an
 acknowledgement (the idea of BBR: Cardwell et al., "BBR: Congestion-Based Congestion Control",
-2016; the rate sample is that of draft-cheng-iccrg-delivery-rate-estimation). More than that only
-fills queues that an alarm would have to stand in. Pure: instants are parameters.
+2016; the rate sample is that of draft-cheng-iccrg-delivery-rate-estimation). A delay older than
+ten seconds is measured anew with a single chunk under way, or our own queue would count as the
+link's. More than the window only fills queues that an alarm would have to stand in.
+Pure: instants are parameters.
 """
 
 from collections import deque
@@ -30,6 +32,7 @@ class _Sent:
     size_bytes: int
     delivered_bytes: int  # before it
     delivered_ns: int
+    is_alone: bool  # nothing else was under way
 
 
 class SendWindow:
@@ -40,7 +43,8 @@ class SendWindow:
         self._delivered_bytes = 0
         self._delivered_ns = 0
         self._rates: deque[tuple[int, float]] = deque()
-        self._delays: deque[tuple[int, int]] = deque()
+        self._delay_at_ns = 0
+        self._is_probing = False
         self._cap_bytes = LARGE_CHUNK_BYTES
         self.in_flight_bytes = 0
         self.bandwidth_bytes_per_s = 0.0  # largest rate lately, 0 before the first acknowledgement
@@ -69,13 +73,16 @@ class SendWindow:
     @property
     def has_room(self) -> bool:
         """Whether a chunk may go; it may reach over the edge, or the window could not grow."""
-        return self.in_flight_bytes < self.window_bytes
+        limit_bytes = 1 if self._is_probing else self.window_bytes
+        return self.in_flight_bytes < limit_bytes
 
     def sent(self, token: int, size_bytes: int, now_ns: int) -> None:
         """Note a chunk that was sent."""
         if not self._sent:
             self._delivered_ns = now_ns
-        self._sent[token] = _Sent(now_ns, size_bytes, self._delivered_bytes, self._delivered_ns)
+        self._sent[token] = _Sent(
+            now_ns, size_bytes, self._delivered_bytes, self._delivered_ns, not self._sent
+        )
         self.in_flight_bytes += size_bytes
 
     def acked(self, token: int, now_ns: int) -> None:
@@ -88,9 +95,8 @@ class SendWindow:
         self._delivered_ns = now_ns
         took_ns = max(1, now_ns - sent.delivered_ns)
         rate = (self._delivered_bytes - sent.delivered_bytes) * NS_PER_S / took_ns
-        self._rates.append((now_ns, rate))
-        self._delays.append((now_ns, now_ns - sent.at_ns))
-        self._forget(now_ns)
+        self._note_rate(rate, now_ns)
+        self._note_delay(sent, now_ns)
         if sent.size_bytes >= self._cap_bytes:
             self._cap_bytes = min(2 * self._cap_bytes, LARGE_CHUNK_BYTES)
 
@@ -107,16 +113,21 @@ class SendWindow:
         if was_stuck:
             self._cap_bytes = max(LEAST_CHUNK_BYTES, self.chunk_bytes // 4)
             self._rates.clear()
-            self._delays.clear()
             self.bandwidth_bytes_per_s, self.delay_ns = 0.0, 0
 
-    def _forget(self, now_ns: int) -> None:
-        """Keep what is recent, and of each estimate only what may still count."""
-        for samples in (self._rates, self._delays):
-            while samples and samples[0][0] < now_ns - MEMORY_NS:
-                samples.popleft()
-        while len(self._rates) > 1 and self._rates[-2][1] <= self._rates[-1][1]:
-            del self._rates[-2]
-        while len(self._delays) > 1 and self._delays[-2][1] >= self._delays[-1][1]:
-            del self._delays[-2]
-        self.bandwidth_bytes_per_s, self.delay_ns = self._rates[0][1], self._delays[0][1]
+    def _note_rate(self, rate: float, now_ns: int) -> None:
+        """Keep the largest rate of the last seconds and what may follow it."""
+        while self._rates and self._rates[-1][1] <= rate:
+            self._rates.pop()
+        self._rates.append((now_ns, rate))
+        while self._rates[0][0] < now_ns - MEMORY_NS:
+            self._rates.popleft()
+        self.bandwidth_bytes_per_s = self._rates[0][1]
+
+    def _note_delay(self, sent: _Sent, now_ns: int) -> None:
+        delay_ns = now_ns - sent.at_ns
+        if not self.delay_ns or delay_ns <= self.delay_ns or (self._is_probing and sent.is_alone):
+            self.delay_ns, self._delay_at_ns = delay_ns, now_ns
+            self._is_probing = False
+        elif now_ns - self._delay_at_ns > MEMORY_NS:
+            self._is_probing = True
