@@ -1,0 +1,1 @@
+"""The box itself: its health, its processes, what is on it."""
