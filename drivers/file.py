@@ -77,9 +77,8 @@ class FileSource:
         with self._container() as container:
             stream = _demux.video_of(container, str(self._config.path))
             try:
-                yield from _demux.packets_of(
-                    container.demux(stream), info, self._clock, is_live=False
-                )
+                found = _demux.annex_b(container.demux(stream), stream)
+                yield from _demux.packets_of(found, info, self._clock, is_live=False)
             except av.error.FFmpegError as error:
                 raise SourceLost(f"{self._config.path}: {error.strerror}") from error
 

@@ -58,7 +58,7 @@ class Packet:
     arrival_mono_ns: int
     utc_ns: int  # evidence time: arrival, smoothed by the recorder's timeline
     camera_utc_ns: int | None  # the camera's own clock from its sender reports
-    payload: bytes
+    payload: bytes  # Annex B: start codes, parameter sets in band before key frames
 
     @property
     def pts_us(self) -> int:
@@ -232,7 +232,7 @@ class Row:
     lane: Lane
     message_id: str
     topic: str
-    payload: bytes
+    payload: bytes  # Annex B: start codes, parameter sets in band before key frames
     needs_receipt: bool
     is_retained: bool
     tries: int

@@ -1,0 +1,298 @@
+"""The clip maker: a wanted clip becomes a sealed folder that waits for its receipt.
+
+Every step may be killed. A folder is made under `work/`, renamed into `clips/`, and only the last
+transaction says that it is sealed; as long as the row says `wanted` it is simply made again.
+"""
+
+import json
+import shutil
+import sqlite3
+import threading
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from fractions import Fraction
+from pathlib import Path
+
+from agent.core import log
+from agent.core.clock import NS_PER_MS, NS_PER_S, Clock
+from agent.core.errors import AgentError
+from agent.core.files import atomic, sync_directory
+from agent.core.store import Store
+from agent.delivery.ledger import Handover, OutgoingFile, enqueue
+from agent.evidence import custody, manifest
+from agent.evidence.hashing import HashingWriter, copy_hashed
+from agent.evidence.keys import DeviceKey
+from agent.evidence.manifest import FileEntry, ManifestFacts
+from agent.vision import cut, lines
+from agent.vision.ring import Ring
+
+SILENT_NS = 15 * NS_PER_S  # a source silent for so long past a clip's end has no more for it
+EVERY_S = 0.5
+RETRY_NS = 20 * NS_PER_S
+FOLDER, WORK = "clips", "work"
+
+_log = log.get(__name__)
+
+ClockState = Callable[[], Mapping[str, object]]
+
+_SEGMENTS = """
+    SELECT * FROM segment WHERE camera = ? AND state IN ('closed', 'recovered')
+    AND end_utc_ns > ? AND start_utc_ns < ? ORDER BY start_utc_ns, id
+"""
+_LAST_OF_RUN = """
+    SELECT max(last_dts) FROM segment WHERE camera = ? AND run = ?
+    AND state IN ('closed', 'recovered')
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Box:
+    """Who and where this box is."""
+
+    device: str
+    site: str
+    state_dir: Path
+    store: Store
+    key: DeviceKey
+    clock: Clock
+    clock_state: ClockState
+
+
+@dataclass(frozen=True, slots=True)
+class _Wanted:
+    clip_id: str
+    event_id: str
+    camera: str
+    start_utc_ns: int
+    end_utc_ns: int
+    snapshot: str
+    track_path: str
+    event_line: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Footage:
+    parts: list[cut.Part]
+    sources: tuple[tuple[str, int], ...]  # sha256, start in ms
+    camera_offset_ms: int | None
+
+
+class ClipMaker:
+    """Worker that makes wanted clips, oldest first."""
+
+    name = "clips"
+
+    def __init__(self, box: Box, rings: Mapping[str, Ring]) -> None:
+        self._box = box
+        self._rings = rings
+        self._not_before_ns: dict[str, int] = {}
+
+    def run(self, stop: threading.Event, progress: Callable[[], None]) -> None:
+        """Look twice a second until `stop`."""
+        while not stop.is_set():
+            for wanted in self._wanted():
+                if stop.is_set():
+                    return
+                self._attempt(wanted)
+                progress()
+            progress()
+            self._box.clock.wait(stop, EVERY_S)
+
+    def _attempt(self, wanted: _Wanted) -> None:
+        now_ns = self._box.clock.mono_ns()
+        if now_ns < self._not_before_ns.get(wanted.clip_id, 0) or not self._is_due(wanted):
+            return
+        try:
+            self._make(wanted)
+        except (AgentError, OSError) as error:
+            self._not_before_ns[wanted.clip_id] = now_ns + RETRY_NS
+            _log.error("clip not made, will be tried again", clip_id=wanted.clip_id, reason=error)
+        else:
+            self._not_before_ns.pop(wanted.clip_id, None)
+
+    def _wanted(self) -> list[_Wanted]:
+        with self._box.store.reading() as connection:
+            rows = connection.execute(
+                "SELECT c.id, c.event_id, c.camera, c.start_utc_ns, c.end_utc_ns, c.snapshot,"
+                " c.track_path, e.body FROM clip c JOIN event e ON e.id = c.event_id"
+                " WHERE c.state = 'wanted' ORDER BY c.end_utc_ns"
+            ).fetchall()
+        return [_Wanted(*row) for row in rows]
+
+    def _is_due(self, wanted: _Wanted) -> bool:
+        ring = self._rings.get(wanted.camera)
+        newest_utc_ns = None if ring is None else ring.newest_utc_ns
+        if newest_utc_ns is not None and newest_utc_ns >= wanted.end_utc_ns:
+            return True
+        return self._box.clock.utc_ns() > wanted.end_utc_ns + SILENT_NS
+
+    def _make(self, wanted: _Wanted) -> None:
+        footage = self._footage(wanted)
+        work = self._box.state_dir / WORK / wanted.clip_id
+        shutil.rmtree(work, ignore_errors=True)
+        work.mkdir(parents=True)
+        written = self._write_parts(wanted, footage, work)
+        if not written:
+            shutil.rmtree(work)
+            self._note_empty(wanted)
+            return
+        entries = [
+            FileEntry(f"clip-{number}.mp4", "clip", "video/mp4", part.hash)
+            for number, part in enumerate(written, start=1)
+        ]
+        entries += self._copy_snapshot(wanted, work)
+        entries.append(self._write_path(wanted, work))
+        missing_ms = _missing_ms(wanted, written)
+        facts = self._facts(wanted, footage, missing_ms)
+        envelope = manifest.seal(work, facts, entries, self._box.key, self._box.clock)
+        folder = self._into_place(wanted, work)
+        handover = Handover(
+            wanted.clip_id,
+            folder,
+            [
+                OutgoingFile(item.name, item.hash.size_bytes, item.hash.sha256, item.hash.leaf_root)
+                for item in entries
+            ],
+            envelope,
+            (wanted.event_id,),
+        )
+        self._box.store.write(
+            lambda connection: self._note_sealed(connection, handover, missing_ms)
+        )
+        if wanted.snapshot:
+            (self._box.state_dir / wanted.snapshot).unlink(missing_ok=True)
+        _log.info("clip sealed", clip_id=wanted.clip_id, parts=len(written), missing_ms=missing_ms)
+
+    def _footage(self, wanted: _Wanted) -> _Footage:
+        with self._box.store.reading() as connection:
+            rows = connection.execute(
+                _SEGMENTS, (wanted.camera, wanted.start_utc_ns, wanted.end_utc_ns)
+            ).fetchall()
+            ring = self._rings.get(wanted.camera)
+            run = None if ring is None else ring.run()
+            last = connection.execute(_LAST_OF_RUN, (wanted.camera, run)).fetchone()[0]
+        tail = () if ring is None or run is None else ring.after(run, last)
+        if tail and tail[0].utc_ns >= wanted.end_utc_ns:
+            tail = ()
+        recordings = [self._recording(row) for row in rows]
+        codec = recordings[-1].codec if recordings else "h264"
+        sources = [(row["sha256"], row["start_utc_ns"] // NS_PER_MS) for row in rows]
+        if tail:
+            sources.append(("", tail[0].utc_ns // NS_PER_MS))  # its segment is not closed yet
+        offsets = [row["camera_offset_ns"] for row in rows if row["camera_offset_ns"] is not None]
+        parts = [
+            replace(part, packets=cut.between(part.packets, wanted.start_utc_ns, wanted.end_utc_ns))
+            for part in cut.parts(recordings, tail, codec)
+        ]
+        return _Footage(parts, tuple(sources), offsets[0] // NS_PER_MS if offsets else None)
+
+    def _recording(self, row: sqlite3.Row) -> cut.Recording:
+        return cut.Recording(
+            path=self._box.state_dir / row["path"],
+            run=row["run"],
+            codec=row["codec"],
+            shape=row["extradata"],
+            start_utc_ns=row["start_utc_ns"],
+            first_dts=row["first_dts"],
+            last_dts=row["last_dts"],
+            time_base=Fraction(row["time_base_num"], row["time_base_den"]),
+            sha256=row["sha256"],
+        )
+
+    def _write_parts(self, wanted: _Wanted, footage: _Footage, work: Path) -> list[cut.CutPart]:
+        metadata = {"outpost_clip": wanted.clip_id, "outpost_camera": wanted.camera}
+        written: list[cut.CutPart] = []
+        for part in footage.parts:
+            target = work / f"clip-{len(written) + 1}.mp4"
+            done = cut.write(part, target, work / "muxing.mp4", metadata)
+            if done is not None:
+                written.append(done)
+        return written
+
+    def _copy_snapshot(self, wanted: _Wanted, work: Path) -> list[FileEntry]:
+        source = self._box.state_dir / wanted.snapshot
+        if not wanted.snapshot or not source.is_file():
+            return []
+        with atomic(work / "snapshot.jpg") as stream:
+            found = copy_hashed(source, stream)
+        return [FileEntry("snapshot.jpg", "snapshot", "image/jpeg", found)]
+
+    def _write_path(self, wanted: _Wanted, work: Path) -> FileEntry:
+        points = json.loads(wanted.track_path)
+        document = {"camera": wanted.camera, "event_id": wanted.event_id, "foot": points}
+        with atomic(work / "path.json") as stream:
+            writer = HashingWriter(stream)
+            writer.write(json.dumps(document, separators=(",", ":")).encode())
+        return FileEntry("path.json", "path", "application/json", writer.finish())
+
+    def _facts(self, wanted: _Wanted, footage: _Footage, missing_ms: int) -> ManifestFacts:
+        event = lines.from_line(wanted.event_line)
+        with self._box.store.reading() as connection:
+            head = custody.head(connection)
+        return ManifestFacts(
+            clip_id=wanted.clip_id,
+            device=self._box.device,
+            site=self._box.site,
+            camera=wanted.camera,
+            event_ids=(wanted.event_id,),
+            kind=event.kind,
+            rule=event.rule,
+            model=event.model,
+            start_utc_ms=wanted.start_utc_ns // NS_PER_MS,
+            end_utc_ms=wanted.end_utc_ns // NS_PER_MS,
+            missing_ms=missing_ms,
+            clock=self._box.clock_state(),
+            camera_offset_ms=footage.camera_offset_ms,
+            sources=footage.sources,
+            custody_seq=head.seq,
+            custody_hash=head.hash,
+        )
+
+    def _into_place(self, wanted: _Wanted, work: Path) -> Path:
+        folder = Path(FOLDER) / wanted.clip_id
+        target = self._box.state_dir / folder
+        target.parent.mkdir(exist_ok=True)
+        if target.exists():  # of an attempt that was killed before its row said sealed
+            shutil.rmtree(target)
+        sync_directory(work)
+        work.rename(target)
+        sync_directory(target.parent)
+        return folder
+
+    def _note_sealed(
+        self, connection: sqlite3.Connection, handover: Handover, missing_ms: int
+    ) -> None:
+        connection.execute(
+            "UPDATE clip SET state = 'sealed', path = ?, missing_ms = ? WHERE id = ?",
+            (str(handover.folder), missing_ms, handover.clip_id),
+        )
+        enqueue(connection, handover, self._box.clock)
+        files = {item.name: item.sha256 for item in handover.files}
+        detail = {"event_ids": list(handover.event_ids), "files": files}
+        custody.append(connection, self._box.clock, "sealed", handover.clip_id, detail)
+
+    def _note_empty(self, wanted: _Wanted) -> None:
+        reason = "nothing was recorded in its span"
+        span_ms = (wanted.end_utc_ns - wanted.start_utc_ns) // NS_PER_MS
+
+        def change(connection: sqlite3.Connection) -> None:
+            connection.execute(
+                "UPDATE clip SET state = 'empty', missing_ms = ?, reason = ? WHERE id = ?",
+                (span_ms, reason, wanted.clip_id),
+            )
+            custody.append(
+                connection, self._box.clock, "clip-empty", wanted.clip_id, {"reason": reason}
+            )
+
+        self._box.store.write(change)
+        _log.warning("clip empty", clip_id=wanted.clip_id, event_id=wanted.event_id, reason=reason)
+
+
+def _missing_ms(wanted: _Wanted, written: list[cut.CutPart]) -> int:
+    covered_ns = sum(
+        max(
+            0, min(part.end_utc_ns, wanted.end_utc_ns) - max(part.start_utc_ns, wanted.start_utc_ns)
+        )
+        for part in written
+    )
+    return max(0, wanted.end_utc_ns - wanted.start_utc_ns - covered_ns) // NS_PER_MS

@@ -1,0 +1,168 @@
+"""What a clip is made of: segments on the disk, then the ring; a part is one unbroken run."""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+
+from agent.core.clock import NS_PER_S
+from agent.core.errors import StorageError
+from agent.core.files import atomic
+from agent.core.model import Packet
+from agent.evidence.hashing import FileHash, copy_hashed
+from agent.vision.remux import Muxer, Template, demux
+
+MOVFLAGS = "faststart+use_metadata_tags"
+LEAST_END_NS = NS_PER_S // 100
+
+
+@dataclass(frozen=True, slots=True)
+class Recording:
+    """A segment's row, as far as cutting needs it."""
+
+    path: Path
+    run: str
+    codec: str
+    shape: bytes  # parameter sets
+    start_utc_ns: int
+    first_dts: int
+    last_dts: int
+    time_base: Fraction
+    sha256: str
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """One stretch of footage that plays without a break."""
+
+    codec: str
+    packets: Iterator[Packet]
+
+
+@dataclass(frozen=True, slots=True)
+class CutPart:
+    """A part as it was written."""
+
+    hash: FileHash
+    start_utc_ns: int
+    end_utc_ns: int
+    packets: int
+
+
+def packets_of(recording: Recording) -> Iterator[Packet]:
+    """Give a segment's packets with the times of the stream they were cut from.
+
+    A segment that the recording loop has deleted meanwhile gives none.
+
+    Raises:
+        StorageError: the file is there and cannot be read.
+    """
+    try:
+        for found in demux(recording.path):
+            if found.dts is None or found.pts is None or found.time_base is None:
+                continue
+            dts = recording.first_dts + round(found.dts * found.time_base / recording.time_base)
+            pts = recording.first_dts + round(found.pts * found.time_base / recording.time_base)
+            past = (dts - recording.first_dts) * recording.time_base
+            yield Packet(
+                run=recording.run,
+                pts=pts,
+                dts=dts,
+                time_base=recording.time_base,
+                is_key=found.is_keyframe,
+                is_corrupt=found.is_corrupt,
+                arrival_mono_ns=0,
+                utc_ns=recording.start_utc_ns + int(past * NS_PER_S),
+                camera_utc_ns=None,
+                payload=bytes(found),
+            )
+    except StorageError:
+        if recording.path.exists():
+            raise
+
+
+def parts(recordings: Iterable[Recording], tail: Iterable[Packet], codec: str) -> list[Part]:
+    """Arrange recordings, oldest first, and the ring's tail into parts.
+
+    Args:
+        recordings: of one camera, in order.
+        tail: packets of one run that come after the last recording of that run.
+        codec: of the tail.
+    """
+    groups: list[list[Recording]] = []
+    for recording in recordings:
+        key = (recording.run, recording.codec, recording.shape)
+        if groups and key == (groups[-1][-1].run, groups[-1][-1].codec, groups[-1][-1].shape):
+            groups[-1].append(recording)
+        else:
+            groups.append([recording])
+    rest = tuple(tail)
+    found = []
+    for group in groups:
+        is_continued = group is groups[-1] and bool(rest) and rest[0].run == group[-1].run
+        found.append(Part(group[0].codec, _chain(group, rest if is_continued else ())))
+        rest = () if is_continued else rest
+    if rest:
+        found.append(Part(codec, iter(rest)))
+    return found
+
+
+def between(packets: Iterable[Packet], start_utc_ns: int, end_utc_ns: int) -> Iterator[Packet]:
+    """Give the packets from the key frame at or before the start up to the end.
+
+    Holds one group of pictures in memory: which key frame is the one is known at the next.
+    """
+    group: list[Packet] = []
+    is_running = False
+    for packet in packets:
+        if packet.utc_ns >= end_utc_ns:
+            break
+        if is_running:
+            yield packet
+            continue
+        if packet.is_key:
+            group = []
+        if packet.is_key or group:
+            group.append(packet)
+        if packet.utc_ns >= start_utc_ns and group:
+            yield from group
+            is_running = True
+
+
+def write(part: Part, target: Path, work: Path, metadata: dict[str, str]) -> CutPart | None:
+    """Write a part as an MP4 that browsers play at once; None if there is nothing in it.
+
+    The muxer writes into `work` (it has to go back to put the index first); what is kept is
+    hashed on its way to `target`.
+
+    Raises:
+        StorageError, OSError: the disk refuses.
+    """
+    first = next(part.packets, None)
+    if first is None:
+        return None
+    template = Template(part.codec, first.payload)
+    last, before = first, first
+    try:
+        muxer = Muxer(str(work), template, first, MOVFLAGS)
+        try:
+            muxer.metadata(metadata)
+            muxer.add(first)
+            for packet in part.packets:
+                if muxer.add(packet):
+                    before, last = last, packet
+        finally:
+            muxer.close()
+        with atomic(target) as stream:
+            found = copy_hashed(work, stream)
+    finally:
+        template.close()
+        work.unlink(missing_ok=True)
+    shown_ns = max(LEAST_END_NS, last.utc_ns - before.utc_ns)
+    return CutPart(found, first.utc_ns, last.utc_ns + shown_ns, muxer.packets)
+
+
+def _chain(group: Iterable[Recording], tail: Iterable[Packet]) -> Iterator[Packet]:
+    for recording in group:
+        yield from packets_of(recording)
+    yield from tail

@@ -1,0 +1,161 @@
+"""Packets into MP4 and back, without decoding."""
+
+import io
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, BinaryIO, TypeAlias
+
+import av
+import av.error
+from av.bitstream import BitStreamFilterContext
+from av.container import InputContainer, OutputContainer
+from av.video.stream import VideoStream
+
+from agent.core.errors import StorageError, Unsupported
+from agent.core.model import Packet
+
+_AvPacket: TypeAlias = "av.Packet[Any]"
+
+_H264_SPS, _H264_PPS = 7, 8
+_HEVC_VPS, _HEVC_PPS = 32, 34
+
+
+class Template:
+    """What a muxer must know of a stream, read from one of its key frames."""
+
+    def __init__(self, codec: str, key_payload: bytes) -> None:
+        self.parameter_sets = parameter_sets(codec, key_payload)
+        try:
+            self._container = _open_raw(key_payload, codec)
+            self.stream: VideoStream = self._container.streams.video[0]
+        except (av.error.FFmpegError, IndexError) as error:
+            raise Unsupported(f"key frame of {len(key_payload)} bytes is no {codec}") from error
+        self.width_px = self.stream.codec_context.width
+        self.height_px = self.stream.codec_context.height
+        self.codec = codec
+
+    def close(self) -> None:
+        """Let go of the demuxer."""
+        self._container.close()
+
+
+class Muxer:
+    """Writes packets of one run into an MP4 that begins at time 0."""
+
+    def __init__(self, target: Any, template: Template, first: Packet, movflags: str) -> None:
+        self._container: OutputContainer = av.open(
+            target, "w", format="mp4", options={"movflags": movflags, "flush_packets": "1"}
+        )
+        self._stream = self._container.add_stream_from_template(template.stream)
+        self._stream.time_base = first.time_base
+        if template.codec == "hevc":
+            self._stream.codec_context.codec_tag = "hvc1"  # what players other than FFmpeg expect
+        self._first_dts = first.dts
+        self._last_dts: int | None = None
+        self.packets = 0
+        self.skipped = 0
+
+    def metadata(self, values: dict[str, str]) -> None:
+        """Set texts of the file's head; before the first packet."""
+        self._container.metadata.update(values)
+
+    def add(self, packet: Packet) -> bool:
+        """Write a packet; one that the container cannot take is counted and left out."""
+        if self._last_dts is not None and packet.dts <= self._last_dts:
+            self.skipped += 1
+            return False
+        coded = av.Packet(packet.payload)
+        coded.dts = packet.dts - self._first_dts
+        coded.pts = max(packet.pts - self._first_dts, coded.dts)
+        coded.time_base = packet.time_base
+        coded.is_keyframe = packet.is_key
+        coded.stream = self._stream
+        try:
+            self._container.mux(coded)
+        except av.error.ArgumentError:
+            self.skipped += 1
+            return False
+        self._last_dts = packet.dts
+        self.packets += 1
+        return True
+
+    def close(self) -> None:
+        """Write the end of the file."""
+        self._container.close()
+
+
+class GopFile:
+    """A file for the muxer that takes what it is given to the disk in one write a flush."""
+
+    def __init__(self, stream: BinaryIO) -> None:
+        self._stream = stream
+        self._pending = bytearray()
+
+    @property
+    def has_pending(self) -> bool:
+        """Whether a flush would write something."""
+        return bool(self._pending)
+
+    def write(self, data: bytes) -> int:
+        """Take bytes into memory."""
+        self._pending += data
+        return len(data)
+
+    def seek(self, offset: int, whence: int = 0) -> int:
+        """Move; what was pending goes to where it belongs first."""
+        self.flush()
+        return self._stream.seek(offset, whence)
+
+    def tell(self) -> int:
+        """Give the place of the next byte."""
+        return self._stream.tell() + len(self._pending)
+
+    def flush(self) -> None:
+        """Write what is pending."""
+        if self._pending:
+            self._stream.write(self._pending)
+            self._pending.clear()
+
+
+def _open_raw(payload: bytes, codec: str) -> InputContainer:
+    return av.open(io.BytesIO(payload), "r", format=codec)
+
+
+def demux(path: Path) -> Iterator[_AvPacket]:
+    """Give the packets of a file as Annex B, as far as it can be read.
+
+    The remains of a killed recorder end in the middle of a packet: that one is left out.
+
+    Raises:
+        StorageError: nothing of the file can be read.
+    """
+    try:
+        size_bytes = path.stat().st_size
+        container = av.open(str(path))
+    except (av.error.FFmpegError, OSError) as error:
+        raise StorageError(f"{path}: {error.strerror}") from error
+    with container:
+        if not container.streams.video:
+            raise StorageError(f"{path}: no video stream")
+        stream = container.streams.video[0]
+        convert = BitStreamFilterContext(f"{stream.codec_context.name}_mp4toannexb", stream)
+        try:
+            for packet in container.demux(stream):
+                is_whole = packet.pos is None or packet.pos + packet.size <= size_bytes
+                if packet.size and packet.dts is not None and is_whole:
+                    yield from convert.filter(packet)
+        except (av.error.FFmpegError, OSError):
+            return  # the damaged tail: what came before it was read
+
+
+def parameter_sets(codec: str, payload: bytes) -> bytes:
+    """Give the parameter sets of an Annex B key frame, to see when the picture's shape changes."""
+    found = []
+    for nal in payload.split(b"\x00\x00\x01")[1:]:
+        kind = (nal[0] & 0x1F) if codec == "h264" else (nal[0] >> 1) & 0x3F if nal else -1
+        is_wanted = (
+            kind in (_H264_SPS, _H264_PPS) if codec == "h264" else _HEVC_VPS <= kind <= _HEVC_PPS
+        )
+        if is_wanted:
+            found.append(nal.rstrip(b"\x00"))
+    return b"\x00\x00\x01".join(found)

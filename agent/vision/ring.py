@@ -1,0 +1,73 @@
+"""The newest packets of one camera in memory, bounded in seconds and in bytes.
+
+Whole groups of pictures leave together, so that what stays always begins with a key frame.
+"""
+
+import threading
+from collections import deque
+
+from agent.core.clock import NS_PER_S
+from agent.core.model import Packet
+
+
+class Ring:
+    """Filled by the recorder, read by the clip maker; safe from any thread."""
+
+    def __init__(self, max_s: float, max_bytes: int) -> None:
+        self._max_ns = round(max_s * NS_PER_S)
+        self._max_bytes = max_bytes
+        self._lock = threading.Lock()
+        self._groups: deque[list[Packet]] = deque()
+        self._size_bytes = 0
+
+    @property
+    def size_bytes(self) -> int:
+        """Bytes of payload held."""
+        return self._size_bytes
+
+    @property
+    def newest_utc_ns(self) -> int | None:
+        """Evidence time of the newest packet."""
+        with self._lock:
+            return self._groups[-1][-1].utc_ns if self._groups else None
+
+    def put(self, packet: Packet) -> None:
+        """Add a packet; one that follows no key frame of its run is left out."""
+        with self._lock:
+            is_continued = bool(self._groups) and self._groups[-1][-1].run == packet.run
+            if packet.is_key:
+                self._groups.append([packet])
+            elif is_continued:
+                self._groups[-1].append(packet)
+            else:
+                return
+            self._size_bytes += len(packet.payload)
+            self._evict(packet.utc_ns)
+
+    def run(self) -> str | None:
+        """Name the run of the newest packet."""
+        with self._lock:
+            return self._groups[-1][-1].run if self._groups else None
+
+    def after(self, run: str, dts: int | None) -> tuple[Packet, ...]:
+        """Give the packets of a run whose dts is greater; all of the run for None."""
+        with self._lock:
+            return tuple(
+                packet
+                for group in self._groups
+                if group[0].run == run
+                for packet in group
+                if dts is None or packet.dts > dts
+            )
+
+    def _evict(self, now_utc_ns: int) -> None:
+        while len(self._groups) > 1 and (
+            self._size_bytes > self._max_bytes
+            or self._groups[1][0].utc_ns < now_utc_ns - self._max_ns
+        ):
+            self._drop_oldest()
+        if self._size_bytes > self._max_bytes:  # one endless group: a camera without key frames
+            self._drop_oldest()
+
+    def _drop_oldest(self) -> None:
+        self._size_bytes -= sum(len(packet.payload) for packet in self._groups.popleft())

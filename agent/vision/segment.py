@@ -1,0 +1,138 @@
+"""One file of continuous recording and its row: open before the first byte, closed after the sync.
+
+The file is a fragmented MP4 while it grows, readable up to the last group of pictures whatever
+happens, and becomes an ordinary seekable MP4 when it is closed.
+"""
+
+import os
+import sqlite3
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+from agent.core.clock import NS_PER_S
+from agent.core.files import sync_directory
+from agent.core.model import Packet
+from agent.core.store import Store
+from agent.evidence.hashing import hash_file
+from agent.vision.remux import GopFile, Muxer, Template
+
+MOVFLAGS = "hybrid_fragmented+frag_keyframe"
+FOLDER = "segments"
+
+_INSERT = """
+    INSERT INTO segment (camera, run, path, state, start_utc_ns, end_utc_ns, first_dts, last_dts,
+        time_base_num, time_base_den, camera_offset_ns, codec, width_px, height_px, extradata)
+    VALUES (?, ?, ?, 'open', ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+"""
+_CLOSE = """
+    UPDATE segment SET state = 'closed', end_utc_ns = ?, last_dts = ?, packets = ?,
+        size_bytes = ?, sha256 = ? WHERE id = ?
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a camera's segments go."""
+
+    camera: str
+    state_dir: Path
+    store: Store
+
+
+class SegmentWriter:
+    """Writes one segment; used by the writer thread alone."""
+
+    def __init__(self, place: Place, template: Template, first: Packet) -> None:
+        self._place = place
+        self._template = template
+        self._first = first
+        self._last = first
+        name = f"{first.utc_ns // 1_000_000:013d}-{first.run}.mp4"
+        self._path = Path(FOLDER) / place.camera / name
+        self._row_id = 0
+        self._stream: BinaryIO | None = None
+        self._file: GopFile | None = None
+        self._muxer: Muxer | None = None
+
+    @property
+    def age_s(self) -> float:
+        """Seconds of stream between its first and its newest packet."""
+        return float((self._last.dts - self._first.dts) * self._first.time_base)
+
+    @property
+    def parameter_sets(self) -> bytes:
+        """Of the stream that it was begun for."""
+        return self._template.parameter_sets
+
+    def open(self) -> None:
+        """Write the row, then the file's head.
+
+        Raises:
+            StorageError, OSError: the disk refuses.
+        """
+        self._row_id = self._place.store.write(self._insert)
+        path = self._place.state_dir / self._path
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self._stream = path.open("xb", buffering=0)
+        self._file = GopFile(self._stream)
+        self._muxer = Muxer(self._file, self._template, self._first, MOVFLAGS)
+        sync_directory(path.parent)
+
+    def add(self, packet: Packet) -> None:
+        """Take a packet; a finished group of pictures goes to the disk in one write and sync."""
+        if self._muxer is None or self._file is None:
+            raise ValueError(f"segment {self._path}: not open")
+        if self._muxer.add(packet):
+            self._last = packet
+        if packet.is_key and self._file.has_pending:
+            self._sync()
+
+    def close(self) -> None:
+        """Finish the file, sync it, and then say so in its row."""
+        if self._muxer is None or self._stream is None or self._file is None:
+            return
+        muxer, self._muxer = self._muxer, None
+        try:
+            muxer.close()
+            self._sync()
+        finally:
+            self._stream.close()
+        path = self._place.state_dir / self._path
+        sync_directory(path.parent)
+        found = hash_file(path)
+        values = (self._end_utc_ns(), self._last.dts, muxer.packets, found.size_bytes)
+        self._place.store.write(
+            lambda connection: (
+                connection.execute(_CLOSE, (*values, found.sha256, self._row_id)).rowcount
+            )
+        )
+
+    def abandon(self) -> None:
+        """Let go of the file after the disk refused; recovery reads what is there."""
+        self._muxer = None
+        if self._stream is not None:
+            self._stream.close()
+
+    def _sync(self) -> None:
+        if self._file is not None and self._stream is not None:
+            self._file.flush()
+            os.fdatasync(self._stream.fileno())
+
+    def _end_utc_ns(self) -> int:
+        span = (self._last.dts - self._first.dts) * self._first.time_base
+        return self._first.utc_ns + int(span * NS_PER_S)
+
+    def _insert(self, connection: sqlite3.Connection) -> int:
+        first, template = self._first, self._template
+        offset_ns = None if first.camera_utc_ns is None else first.camera_utc_ns - first.utc_ns
+        cursor = connection.execute(
+            _INSERT,
+            (
+                *(self._place.camera, first.run, str(self._path), first.utc_ns, first.utc_ns),
+                *(first.dts, first.dts, first.time_base.numerator, first.time_base.denominator),
+                *(offset_ns, template.codec, template.width_px, template.height_px),
+                template.parameter_sets,
+            ),
+        )
+        return int(cursor.lastrowid or 0)

@@ -1,0 +1,189 @@
+"""Lines of the analysis process become rows: event, message and wanted clip together."""
+
+import json
+import threading
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from agent.core.clock import NS_PER_S, SimClock
+from agent.core.model import Event, EventState
+from agent.core.store import Store
+from agent.core.wire import Topics
+from agent.delivery.outbox import Outbox
+from agent.vision import lines
+from agent.vision.intake import Intake
+
+START_NS = 1_790_000_000 * NS_PER_S
+EVENT = Event(
+    event_id="0" * 31 + "1",
+    camera="gate",
+    kind="zone_enter",
+    rule="in",
+    state=EventState.OPEN,
+    start_utc_ns=START_NS,
+    end_utc_ns=None,
+    label="person",
+    score=0.7,
+    track_ids=(3,),
+    measured={"dwell_s": 1.5},
+    model="ssd@0",
+    pre_s=2.0,
+    post_s=3.0,
+)
+CLOSED = replace(
+    EVENT,
+    state=EventState.CLOSED,
+    end_utc_ns=START_NS + 4 * NS_PER_S,
+    snapshot=Path("spool/x.jpg"),
+    path=((1_790_000_000_000, 0.5, 0.6),),
+    reason="left",
+)
+
+
+@pytest.fixture
+def intake(store: Store) -> Intake:
+    clock = SimClock()
+    return Intake(store, Outbox(store, Topics("yard", "cam-1"), clock, boot=1), clock)
+
+
+def rows(store: Store, query: str) -> list[dict[str, object]]:
+    with store.reading() as connection:
+        return [dict(row) for row in connection.execute(query)]
+
+
+def test_open_event_is_stored_with_its_message(store: Store, intake: Intake) -> None:
+    intake.line(lines.to_line(EVENT))
+    assert [row["state"] for row in rows(store, "SELECT state FROM event")] == ["open"]
+    (message,) = rows(store, "SELECT topic, payload, needs_receipt, lane FROM outbox")
+    assert message["topic"] == "outpost/1/yard/cam-1/event/zone_enter"
+    assert message["needs_receipt"] == 1
+    assert message["lane"] == "alarm"
+    assert json.loads(message["payload"])["body"]["event_id"] == EVENT.event_id
+    assert rows(store, "SELECT * FROM clip") == []
+
+
+def test_closed_event_wants_its_clip_with_both_rolls(store: Store, intake: Intake) -> None:
+    intake.line(lines.to_line(EVENT))
+    intake.line(lines.to_line(CLOSED))
+    (clip,) = rows(store, "SELECT * FROM clip")
+    assert clip["state"] == "wanted"
+    assert clip["event_id"] == EVENT.event_id
+    assert clip["start_utc_ns"] == START_NS - 2 * NS_PER_S
+    assert clip["end_utc_ns"] == START_NS + 7 * NS_PER_S
+    assert clip["snapshot"] == "spool/x.jpg"
+    assert json.loads(clip["track_path"]) == [[1_790_000_000_000, 0.5, 0.6]]
+
+
+def test_repeated_lines_change_nothing(store: Store, intake: Intake) -> None:
+    for _ in range(3):
+        intake.line(lines.to_line(EVENT))
+    for _ in range(3):
+        intake.line(lines.to_line(CLOSED))
+    intake.line(lines.to_line(EVENT))
+    assert [row["state"] for row in rows(store, "SELECT state FROM event")] == ["closed"]
+    assert len(rows(store, "SELECT id FROM outbox")) == 2
+    assert len(rows(store, "SELECT id FROM clip")) == 1
+
+
+def test_event_left_open_is_closed_when_the_camera_was_last_recorded(
+    store: Store, intake: Intake
+) -> None:
+    intake.line(lines.to_line(EVENT))
+    store.write(
+        lambda connection: (
+            connection.execute(
+                "INSERT INTO segment (camera, run, path, state, start_utc_ns, end_utc_ns,"
+                " first_dts, last_dts, time_base_num, time_base_den, codec, width_px, height_px,"
+                " extradata)"
+                " VALUES ('gate', 'r', 'p', 'closed', ?, ?, 0, 1, 1, 90000, 'h264', 4, 4, x'00')",
+                (START_NS - NS_PER_S, START_NS + 9 * NS_PER_S),
+            ).rowcount
+        )
+    )
+    assert intake.close_left_open("agent restarted") == 1
+    assert intake.close_left_open("agent restarted") == 0
+    (event,) = rows(store, "SELECT * FROM event")
+    assert event["state"] == "closed"
+    assert event["end_utc_ns"] == START_NS + 9 * NS_PER_S
+    assert lines.from_line(str(event["body"])).reason == "agent restarted"
+    (clip,) = rows(store, "SELECT * FROM clip")
+    assert clip["end_utc_ns"] == START_NS + 12 * NS_PER_S
+
+
+def test_event_left_open_without_footage_ends_where_it_began(store: Store, intake: Intake) -> None:
+    intake.line(lines.to_line(EVENT))
+    intake.close_left_open("agent restarted")
+    (event,) = rows(store, "SELECT * FROM event")
+    assert event["end_utc_ns"] == START_NS
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "rubbish",
+        "[]",
+        "7",
+        "{}",
+        '{"type": "tune"}',
+        '{"type": "event"}',
+        '{"type": "event", "event": {"event_id": "short"}}',
+        lines.to_line(EVENT)[:-20],
+        lines.to_line(replace(EVENT, snapshot=Path("../../etc/passwd"))),
+        lines.to_line(replace(EVENT, camera="No Such Name")),
+    ],
+)
+def test_bad_lines_are_refused_and_the_next_one_is_taken(
+    store: Store, intake: Intake, text: str
+) -> None:
+    intake.line(text)
+    assert rows(store, "SELECT id FROM event") == []
+    intake.line(lines.to_line(EVENT))
+    assert len(rows(store, "SELECT id FROM event")) == 1
+
+
+def test_camera_and_stats_lines_are_remembered(intake: Intake) -> None:
+    assert intake.health("gate").state == "starting"
+    intake.line(lines.line("camera", camera="gate", state="streaming", detail=""))
+    intake.line(lines.line("stats", camera="gate", frames=12, inferences=5, lag_ms=80))
+    health = intake.health("gate")
+    assert (health.state, health.frames, health.inferences, health.lag_ms) == (
+        "streaming",
+        12,
+        5,
+        80,
+    )
+
+
+def test_detector_state_and_model_are_remembered(intake: Intake) -> None:
+    intake.line(lines.line("degraded", reason="model cut short"))
+    assert intake.detector == "degraded: model cut short"
+    intake.line(lines.line("ready", model="ssd@1"))
+    assert (intake.detector, intake.model) == ("ready", "ssd@1")
+
+
+def test_a_new_analysis_closes_what_the_old_one_left_open(store: Store, intake: Intake) -> None:
+    intake.line(lines.to_line(EVENT))
+    intake.line(lines.line("ready", model="ssd@1"))
+    (event,) = rows(store, "SELECT * FROM event")
+    assert lines.from_line(str(event["body"])).reason == "analysis restarted"
+
+
+def test_two_threads_may_ask_for_health_while_lines_come(intake: Intake) -> None:
+    stop = threading.Event()
+    seen: list[str] = []
+
+    def ask() -> None:
+        while not stop.is_set():
+            seen.append(intake.health("gate").state)
+
+    asker = threading.Thread(target=ask)
+    asker.start()
+    for number in range(200):
+        intake.line(lines.line("stats", camera="gate", frames=number, inferences=0, lag_ms=None))
+    stop.set()
+    asker.join()
+    assert intake.health("gate").frames == 199
+    assert set(seen) == {"starting"}
