@@ -81,6 +81,7 @@ class EventHost:
         self._model = model
         self._clock = clock
         self._open: list[_Open] = []
+        self._best_score: dict[int, float] = {}  # of the tracks that are there, over their life
         self._closed_us: dict[tuple[str, str], int] = {}
         self._utc_of: UtcOf = lambda _t_us: 0
         self._last_us = 0
@@ -94,6 +95,10 @@ class EventHost:
         """Take what the rules said of one instant, as (name of the rule, signal)."""
         self._utc_of, self._last_us = utc_of, view.t_us
         tracks = {track.track_id: track for track in view.tracks}
+        self._best_score = {
+            track_id: max(track.score, self._best_score.get(track_id, 0.0))
+            for track_id, track in tracks.items()
+        }
         for event in self._open:
             self._extend(event, tracks)
         said: list[Event] = []
@@ -224,8 +229,7 @@ class EventHost:
         while len(event.path) > MAX_PATH_POINTS:
             event.path = [*event.path[:-1:2], event.path[-1]]
         for track_id in event.track_ids:
-            if track_id in tracks:
-                event.score = max(event.score, tracks[track_id].score)
+            event.score = max(event.score, self._best_score.get(track_id, 0.0))
 
     def _best_now(self, tracks: Mapping[int, Track]) -> list[str]:
         best = []

@@ -98,6 +98,23 @@ class Motion:
         return MotionResult(bool(rows), round(area / (width * height), 6), boxes)
 
 
+class Pace:
+    """Lets instants of stream time through at a rate, on average and without bursts."""
+
+    def __init__(self, rate_per_s: float) -> None:
+        self._interval_us = round(_US_PER_S / rate_per_s)
+        self._due_us: int | None = None
+
+    def is_due(self, t_us: int) -> bool:
+        """Whether the next one may be now."""
+        return self._due_us is None or t_us >= self._due_us
+
+    def took(self, t_us: int) -> None:
+        """Say that this instant was let through."""
+        due_us = t_us if self._due_us is None else self._due_us
+        self._due_us = max(due_us, t_us - self._interval_us) + self._interval_us
+
+
 class Gate:
     """Decides on a detection; it may only skip work, never end a track.
 
@@ -108,24 +125,19 @@ class Gate:
     def __init__(self, config: MotionConfig, max_rate_per_s: float) -> None:
         self._is_moving_camera = config.is_moving_camera
         self._heartbeat_us = round(config.heartbeat_s * _US_PER_S)
-        self._interval_us = round(_US_PER_S / max_rate_per_s)
+        self._pace = Pace(max_rate_per_s)
         self._last_us: int | None = None
-        self._due_us = 0
 
     def is_open(self, t_us: int, *, is_moving: bool, has_tracks: bool) -> bool:
         """Whether this instant of stream time deserves a detection."""
-        if self._last_us is None or t_us < self._last_us:
-            return True
-        if t_us < self._due_us:
+        if not self._pace.is_due(t_us):
             return False
         is_worth = is_moving or has_tracks or self._is_moving_camera
-        return is_worth or t_us - self._last_us >= self._heartbeat_us
+        return is_worth or self._last_us is None or t_us - self._last_us >= self._heartbeat_us
 
     def took(self, t_us: int) -> None:
         """Say that a detection was made at this instant."""
-        if self._last_us is None or t_us < self._last_us:
-            self._due_us = t_us
-        self._due_us = max(self._due_us, t_us - self._interval_us) + self._interval_us
+        self._pace.took(t_us)
         self._last_us = t_us
 
 

@@ -69,6 +69,10 @@ class Tracker:
             self._drop_twins()
         return tuple(track.record(t_us) for track in self._live if track.is_confirmed)
 
+    def forget(self) -> None:
+        """Drop every track, after a break in the stream; ids are not given again."""
+        self._live.clear()
+
     @property
     def has_tracks(self) -> bool:
         """Whether anything is tracked, confirmed or not."""

@@ -1,0 +1,303 @@
+"""The analysis process: every camera's small stream in, one JSON object a line out.
+
+    reader thread a camera: source -> decode -> motion -> slot (newest wins)
+    this thread:            slots, in turn -> detector -> tracker -> rules -> events -> lines
+
+What it says stands in `lines`. A model that is refused leaves motion only, and is told. The process
+may be killed at any moment: recording does not depend on it.
+"""
+
+import sys
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import BinaryIO, Final, TextIO
+
+import cv2
+
+from agent.core import log
+from agent.core.clock import NS_PER_MS, NS_PER_S, Clock
+from agent.core.config import Kinded
+from agent.core.errors import ModelRejected
+from agent.core.files import write_atomic
+from agent.core.model import Event, EventState
+from agent.vision import detect, lines
+from agent.vision.config import CameraConfig, DetectorConfig
+from agent.vision.decode import Frame, Source
+from agent.vision.motion import Pace
+from agent.vision.pipeline import SOURCE_LOST, Eye, Pipeline
+from agent.vision.reader import Look, Reader, Slot
+
+AGENT_STOPPED: Final = "agent stopped"
+SOURCE_ENDED: Final = "source ended"
+SPOOL: Final = Path("spool")
+
+_SWITCH_INTERVAL_S: Final = 0.0005  # a decoder waiting for the interpreter loses pictures
+_IDLE_S: Final = 0.05
+_STATS_S: Final = 1.0
+_JOIN_S: Final = 2.5
+_NS_PER_US: Final = 1_000
+
+_log = log.get(__name__)
+
+BuildSource = Callable[[Kinded], Source]
+
+
+def run(  # noqa: PLR0913, PLR0917 - everything the process touches is handed in
+    cameras: Sequence[CameraConfig],
+    build_source: BuildSource,
+    detector_config: DetectorConfig,
+    state_dir: Path,
+    clock: Clock,
+    out: TextIO,
+    stop: threading.Event,
+) -> None:
+    """Analyse the cameras until `stop` is set, or nobody reads `out` any more; sets `stop` then.
+
+    Args:
+        cameras: what to analyse; one without a sub-stream is analysed by the key frames of main.
+        build_source: gives the source of a stream table; no I/O.
+        detector_config: the detector that all share.
+        state_dir: snapshots go to its `spool` folder.
+        clock: time, waiting, ids.
+        out: takes the lines.
+        stop: ends the run; open events are closed with the reason "agent stopped".
+    """
+    sys.setswitchinterval(_SWITCH_INTERVAL_S)
+    cv2.setNumThreads(1)
+    voice = Voice(out, stop)
+    eye = _load_detector(detector_config, clock, voice)
+    fresh = threading.Event()
+    desks = []
+    for camera in cameras:
+        pipeline = Pipeline(camera, eye, detector_config.min_score, clock)
+        slot = Slot(fresh)
+        reader = _reader(camera, build_source, pipeline, slot, voice, clock)
+        desks.append(Desk(camera, pipeline, slot, reader, Snapshots(state_dir), voice, clock))
+    for desk in desks:
+        desk.start(stop)
+    try:
+        _serve(desks, Pace(detector_config.max_rate_per_s), fresh, clock, stop)
+    finally:
+        stop.set()
+        for desk in desks:
+            desk.reader.close()
+        for desk in desks:
+            desk.finish(AGENT_STOPPED)
+
+
+def stop_at_end(stream: BinaryIO, stop: threading.Event) -> threading.Thread:
+    """Set `stop` when the stream ends: the parent holds our standard input open while it lives."""
+
+    def wait() -> None:
+        while stream.read(4096):
+            pass
+        stop.set()
+
+    thread = threading.Thread(target=wait, name="parent", daemon=True)
+    thread.start()
+    return thread
+
+
+class Voice:
+    """Writes whole lines, from any thread; a closed pipe sets `stop`."""
+
+    def __init__(self, out: TextIO, stop: threading.Event) -> None:
+        self._out = out
+        self._stop = stop
+        self._lock = threading.Lock()
+
+    def say(self, line: str) -> None:
+        """Write one line and flush it."""
+        try:
+            with self._lock:
+                self._out.write(line + "\n")
+                self._out.flush()
+        except (BrokenPipeError, ValueError):
+            self._stop.set()
+
+
+@dataclass(slots=True)
+class Desk:
+    """One camera as the detecting thread sees it."""
+
+    camera: CameraConfig
+    pipeline: Pipeline
+    slot: Slot
+    reader: Reader
+    snapshots: "Snapshots"
+    voice: Voice
+    clock: Clock
+    is_moving: bool = False
+    tracks: int = 0
+    lag_ms: int | None = None
+    thread: threading.Thread | None = None
+
+    def start(self, stop: threading.Event) -> None:
+        """Start the reader's thread."""
+        self.thread = threading.Thread(
+            target=self.reader.run, args=(stop,), name=f"read {self.camera.id}", daemon=True
+        )
+        self.thread.start()
+
+    def serve(self, pace: Pace) -> bool:
+        """Judge the waiting picture, if there is one and its detection is within the budget.
+
+        Returns:
+            Whether a detection was made.
+        """
+        now_us = self.clock.mono_ns() // _NS_PER_US
+        look = self.slot.take(lambda look: pace.is_due(now_us) or not self._wants(look))
+        if look is None:
+            self._close_if_silent()
+            return False
+        result = self.pipeline.judge(look.frame, look.motion)
+        self.is_moving, self.tracks = look.motion.is_moving, len(result.tracks)
+        self.lag_ms = (self.clock.utc_ns() - look.frame.utc_ns) // NS_PER_MS
+        if result.best_now:
+            self.snapshots.offer(look.frame, result.best_now)
+        self._say_events(result.events)
+        if result.detections is None:
+            return False
+        pace.took(now_us)
+        return True
+
+    def say_stats(self) -> None:
+        """Write the statistics line.
+
+        Raises:
+            RuntimeError: the reader's thread died of something that nobody foresaw.
+        """
+        is_dead = self.thread is not None and not self.thread.is_alive()
+        if is_dead and not self.reader.is_over:
+            raise RuntimeError(f"reader of camera {self.camera.id} died; its traceback is above")
+        decode_ms = round(self.reader.decode_ns / NS_PER_MS, 1)
+        self.voice.say(
+            lines.line(
+                "stats",
+                camera=self.camera.id,
+                frames=self.reader.frames,
+                inferences=self.pipeline.inferences,
+                motion_open=self.is_moving,
+                tracks=self.tracks,
+                lag_ms=self.lag_ms,
+                cpu_ms={"decode": decode_ms, **self.pipeline.costs.as_ms()},
+            )
+        )
+
+    def finish(self, reason: str) -> None:
+        """Wait for the reader, whose source is closed, and close the open events."""
+        if self.thread is not None:
+            self.thread.join(_JOIN_S)
+        self._say_events(self.pipeline.break_off(reason))
+
+    def _wants(self, look: Look) -> bool:
+        return self.pipeline.wants_detection(look.frame.t_us, look.motion)
+
+    def _close_if_silent(self) -> None:
+        if not self.pipeline.open_events:
+            return
+        silent_s = (self.clock.mono_ns() - self.reader.last_frame_mono_ns) / NS_PER_S
+        if self.reader.is_over:
+            self._say_events(self.pipeline.break_off(SOURCE_ENDED))
+        elif silent_s > self.camera.events.lost_s:
+            self._say_events(self.pipeline.break_off(SOURCE_LOST))
+
+    def _say_events(self, events: Sequence[Event]) -> None:
+        for event in events:
+            self.voice.say(lines.to_line(self.snapshots.attach(event)))
+
+
+class Snapshots:
+    """Keeps the best picture of every open event, as JPEG; written before the event is told."""
+
+    def __init__(self, state_dir: Path) -> None:
+        self._state_dir = state_dir
+        self._best: dict[str, bytes] = {}
+        self._written: dict[str, Path] = {}
+
+    def offer(self, frame: Frame, event_ids: Sequence[str]) -> None:
+        """Keep a picture for events whose best one it is."""
+        content = frame.jpeg()
+        for event_id in event_ids:
+            self._best[event_id] = content
+
+    def attach(self, event: Event) -> Event:
+        """Write what is new for the event and name the file, relative to the state folder."""
+        content = self._best.pop(event.event_id, None)
+        if content is not None:
+            path = SPOOL / f"{event.event_id}.jpg"
+            try:
+                write_atomic(self._state_dir / path, content)
+                self._written[event.event_id] = path
+            except OSError as error:
+                _log.warning("snapshot not written", path=path, reason=error)
+        snapshot = self._written.get(event.event_id)
+        if event.state is EventState.CLOSED:
+            self._written.pop(event.event_id, None)
+        return replace(event, snapshot=snapshot)
+
+
+def _reader(
+    camera: CameraConfig,
+    build_source: BuildSource,
+    pipeline: Pipeline,
+    slot: Slot,
+    voice: Voice,
+    clock: Clock,
+) -> Reader:
+    stream = camera.sub or camera.main
+
+    def say(state: str, detail: str) -> None:
+        voice.say(lines.line("camera", camera=camera.id, state=state, detail=detail))
+
+    return Reader(
+        lambda: build_source(stream),
+        pipeline,
+        slot,
+        say,
+        clock,
+        key_frames_only=camera.sub is None,
+    )
+
+
+def _load_detector(config: DetectorConfig, clock: Clock, voice: Voice) -> Eye | None:
+    try:
+        detector = detect.load(config, clock)
+    except ModelRejected as error:
+        _log.error("detector refused, motion only", reason=error)
+        voice.say(lines.line("degraded", model="", reason=str(error)))
+        return None
+    voice.say(
+        lines.line(
+            "ready",
+            model=detector.model_id,
+            runtime=detector.runtime,
+            invoke_ms=detector.best_ms,
+        )
+    )
+    return detector
+
+
+def _serve(
+    desks: Sequence[Desk],
+    pace: Pace,
+    fresh: threading.Event,
+    clock: Clock,
+    stop: threading.Event,
+) -> None:
+    """Serve the desks in turn; whoever had a detection is asked last in the next round."""
+    order = list(desks)
+    stats_due_ns = clock.mono_ns()
+    while not stop.is_set():
+        clock.wait(fresh, _IDLE_S)
+        fresh.clear()
+        for desk in tuple(order):
+            if desk.serve(pace):
+                order.remove(desk)
+                order.append(desk)
+        if clock.mono_ns() >= stats_due_ns:
+            stats_due_ns = clock.mono_ns() + round(_STATS_S * NS_PER_S)
+            for desk in desks:
+                desk.say_stats()

@@ -1,0 +1,182 @@
+"""One camera from picture to event, synchronously: the same object serves live and recorded video.
+
+`watch` looks for motion and belongs to the thread that decodes; `judge` detects, tracks and applies
+the rules and belongs to the thread that detects; `step` is both.
+"""
+
+from dataclasses import dataclass
+from typing import Any, Final, Protocol
+
+from agent.core.clock import NS_PER_MS, Clock
+from agent.core.model import Detection, Event, Signal, Track, View
+from agent.vision import analytics
+from agent.vision.config import CameraConfig
+from agent.vision.decode import Frame
+from agent.vision.event import Binding, EventHost, Transitions
+from agent.vision.motion import STILL, Gate, Motion, MotionResult, Pace
+from agent.vision.track import Tracker
+
+GAP_US: Final = 5_000_000  # longer between two pictures than the key frames of a camera are apart
+SOURCE_LOST: Final = "source lost"
+
+_US_PER_S: Final = 1_000_000
+_NS_PER_US: Final = 1_000
+
+
+class Eye(Protocol):
+    """A detector, as the pipeline uses it."""
+
+    @property
+    def model_id(self) -> str:
+        """Name and hash of the model."""
+        ...
+
+    def detect(self, frame: Frame) -> tuple[Detection, ...]:
+        """Give what is seen, weak detections too, best first."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class StepResult:
+    """What one picture gave; `detections` is None where the detector did not look."""
+
+    motion: MotionResult = STILL
+    detections: tuple[Detection, ...] | None = None
+    tracks: tuple[Track, ...] = ()
+    events: tuple[Event, ...] = ()
+    best_now: tuple[str, ...] = ()  # ids of events whose best picture so far is this one
+
+
+@dataclass(slots=True)
+class Costs:
+    """Time spent in each stage, in nanoseconds since the start."""
+
+    motion_ns: int = 0
+    detect_ns: int = 0
+    track_ns: int = 0
+
+    def as_ms(self) -> dict[str, float]:
+        """Give the figures of the statistics line."""
+        return {
+            "motion": round(self.motion_ns / NS_PER_MS, 1),
+            "detect": round(self.detect_ns / NS_PER_MS, 1),
+            "track": round(self.track_ns / NS_PER_MS, 1),
+        }
+
+
+@dataclass(slots=True)
+class _RuleState:
+    name: str
+    rule: analytics.Rule
+    settings: analytics.RuleConfig
+    state: Any
+
+
+class Pipeline:
+    """Motion, gate, detector, tracker, rules and events of one camera.
+
+    Args:
+        camera: its configuration.
+        eye: the detector, shared by the cameras; None leaves motion only.
+        min_score: score from which a detection counts as seen.
+        clock: ids of events and the cost of the stages; nothing is decided by it.
+    """
+
+    def __init__(
+        self, camera: CameraConfig, eye: Eye | None, min_score: float, clock: Clock
+    ) -> None:
+        self._camera = camera
+        self._eye = eye
+        self._min_score = min_score
+        self._clock = clock
+        self._places = camera.places
+        self._motion = Motion(camera.motion)
+        self._watch_pace = Pace(max(camera.motion.rate_per_s, camera.max_rate_per_s))
+        self._gate = Gate(camera.motion, camera.max_rate_per_s)
+        self._tracker = Tracker(camera.tracking, min_score)
+        self._rules = [
+            _RuleState(item.settings.name, rule, item.settings, rule.initial())
+            for item in camera.rules
+            for rule in (analytics.rule(item.kind),)
+        ]
+        self._host = EventHost(
+            camera.id,
+            {item.settings.name: Binding(item.kind, item.settings) for item in camera.rules},
+            camera.events,
+            "" if eye is None else eye.model_id,
+            clock,
+        )
+        self._last_us: int | None = None
+        self.costs = Costs()
+        self.inferences = 0
+
+    @property
+    def open_events(self) -> int:
+        """How many events are open."""
+        return self._host.open_count
+
+    def step(self, frame: Frame) -> StepResult:
+        """Take one picture through all stages, or pass over it where the rate says so."""
+        motion = self.watch(frame)
+        return StepResult() if motion is None else self.judge(frame, motion)
+
+    def watch(self, frame: Frame) -> MotionResult | None:
+        """Look for motion; None when this picture is not looked at."""
+        if not self._watch_pace.is_due(frame.t_us):
+            return None
+        self._watch_pace.took(frame.t_us)
+        begun_ns = self._clock.mono_ns()
+        result = self._motion.step(frame.luma(), frame.t_us)
+        self.costs.motion_ns += self._clock.mono_ns() - begun_ns
+        return result
+
+    def wants_detection(self, t_us: int, motion: MotionResult) -> bool:
+        """Whether the detector should look at this instant."""
+        return self._eye is not None and self._gate.is_open(
+            t_us, is_moving=motion.is_moving, has_tracks=self._tracker.has_tracks
+        )
+
+    def judge(self, frame: Frame, motion: MotionResult) -> StepResult:
+        """Detect where the gate is open, track, and apply the rules."""
+        if self._last_us is not None and frame.t_us <= self._last_us:
+            return StepResult(motion)
+        gap_us = 0 if self._last_us is None else frame.t_us - self._last_us
+        ended: tuple[Event, ...] = ()
+        if gap_us > self._camera.events.lost_s * _US_PER_S:
+            ended = self.break_off(SOURCE_LOST)
+        self._last_us = frame.t_us
+        seen = self._detect(frame, motion)
+        begun_ns = self._clock.mono_ns()
+        tracks = self._tracker.step(seen, frame.t_us)
+        moves = self._apply_rules(frame, tracks, gap_us if gap_us > GAP_US else 0)
+        self.costs.track_ns += self._clock.mono_ns() - begun_ns
+        strong = seen and tuple(item for item in seen if item.score >= self._min_score)
+        return StepResult(motion, strong, tracks, (*ended, *moves.events), moves.best_now)
+
+    def break_off(self, reason: str) -> tuple[Event, ...]:
+        """Close the open events and forget the tracks: the stream has ended or was interrupted."""
+        self._tracker.forget()
+        for item in self._rules:
+            item.state = item.rule.initial()
+        return self._host.close_all(reason)
+
+    def _detect(self, frame: Frame, motion: MotionResult) -> tuple[Detection, ...] | None:
+        if self._eye is None or not self.wants_detection(frame.t_us, motion):
+            return None
+        self._gate.took(frame.t_us)
+        self.inferences += 1
+        begun_ns = self._clock.mono_ns()
+        seen = self._eye.detect(frame)
+        self.costs.detect_ns += self._clock.mono_ns() - begun_ns
+        return seen
+
+    def _apply_rules(self, frame: Frame, tracks: tuple[Track, ...], gap_us: int) -> Transitions:
+        view = View(frame.t_us, gap_us, tracks)
+        signals: list[tuple[str, Signal]] = []
+        for item in self._rules:
+            item.state, said = item.rule.step(view, item.state, item.settings, self._places)
+            signals += [(item.name, signal) for signal in said]
+        frame_us, frame_utc_ns = frame.t_us, frame.utc_ns
+        return self._host.step(
+            view, signals, lambda t_us: frame_utc_ns + (t_us - frame_us) * _NS_PER_US
+        )
