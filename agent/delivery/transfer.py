@@ -6,9 +6,8 @@ open at once: the next one's chunks fill the time in which the centre checks the
 """
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Protocol
 
 from agent.core import log, wire
 from agent.core.clock import NS_PER_MS, NS_PER_S, Clock
@@ -50,12 +49,8 @@ QUOTA_EXCEEDED = 0x97
 _log = log.get(__name__)
 
 
-class FileReceiptCheck(Protocol):
-    """Raises ReceiptInvalid unless the pinned key signed exactly this."""
-
-    def __call__(self, document: Json, *, fid: str, sha256: str, size_bytes: int) -> object:
-        """Check a receipt."""
-        ...
+FileReceiptCheck = Callable[[Json, Mapping[str, object]], object]
+"""Raises ReceiptInvalid unless the pinned key signed it with these fields."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -355,9 +350,13 @@ class Transfers:
         transfer = sending.transfer if sending is not None else self._ledger.find(fid)
         if transfer is None:
             raise MalformedMessage(f"receipt {fid}: no such file")
-        self._check_receipt(
-            document, fid=fid, sha256=transfer.sha256, size_bytes=transfer.size_bytes
-        )
+        expected = {
+            "fid": fid,
+            "device": self._topics.device,
+            "sha256": transfer.sha256,
+            "size_bytes": transfer.size_bytes,
+        }
+        self._check_receipt(document, expected)
         self._answered()
         if self._ledger.receipted(transfer, document):
             self._counts.receipted += 1

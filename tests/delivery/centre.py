@@ -23,10 +23,10 @@ def check_rows(document):
     return document["ids"]
 
 
-def check_file(document, *, fid, sha256, size_bytes):
+def check_file(document, expected):
     if document["sig"] != RIGHT:
         raise ReceiptInvalid("receipt: signed by another key")
-    for name, wanted in (("fid", fid), ("sha256", sha256), ("size_bytes", size_bytes)):
+    for name, wanted in expected.items():
         if document[name] != wanted:
             raise ReceiptInvalid(f"receipt: {name} {document[name]!r}; wanted {wanted!r}")
 

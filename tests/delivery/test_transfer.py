@@ -176,11 +176,12 @@ def test_a_receipt_by_another_key_or_for_something_else_changes_nothing(embedded
             file_receipt(offer, sha256="1" * 64),
             file_receipt(offer, size_bytes=1001),
             file_receipt(offer, fid="1" * 32),
+            file_receipt(offer, device="cam-2"),
         ]
         for document in wrong:
             centre.send(TOPICS.file(fid, "receipt"), document)
         centre.send(TOPICS.file("1" * 32, "receipt"), file_receipt(offer, fid="1" * 32))
-        assert until(lambda: running.worker.status().bad_messages == 5)
+        assert until(lambda: running.worker.status().bad_messages == 6)
         assert box.state(fid) == "waiting"
         centre.send(TOPICS.file(fid, "receipt"), file_receipt(offer))
         assert until(box.all_receipted)
