@@ -29,6 +29,7 @@ from agent.vision.ring import Ring
 SILENT_NS = 15 * NS_PER_S  # a source silent for so long past a clip's end has no more for it
 EVERY_S = 0.5
 RETRY_NS = 20 * NS_PER_S
+TIME_OF_A_PICTURE_MS = 250  # a span begins and ends between two pictures: that is no loss
 FOLDER, WORK = "clips", "work"
 
 _log = log.get(__name__)
@@ -46,8 +47,8 @@ _LAST_OF_RUN = """
 
 
 @dataclass(frozen=True, slots=True)
-class Box:
-    """Who and where this box is."""
+class Custodian:
+    """Who seals: the device, its key, its store and its clock."""
 
     device: str
     site: str
@@ -82,8 +83,8 @@ class ClipMaker:
 
     name = "clips"
 
-    def __init__(self, box: Box, rings: Mapping[str, Ring]) -> None:
-        self._box = box
+    def __init__(self, custodian: Custodian, rings: Mapping[str, Ring]) -> None:
+        self._custodian = custodian
         self._rings = rings
         self._not_before_ns: dict[str, int] = {}
 
@@ -96,10 +97,10 @@ class ClipMaker:
                 self._attempt(wanted)
                 progress()
             progress()
-            self._box.clock.wait(stop, EVERY_S)
+            self._custodian.clock.wait(stop, EVERY_S)
 
     def _attempt(self, wanted: _Wanted) -> None:
-        now_ns = self._box.clock.mono_ns()
+        now_ns = self._custodian.clock.mono_ns()
         if now_ns < self._not_before_ns.get(wanted.clip_id, 0) or not self._is_due(wanted):
             return
         try:
@@ -111,7 +112,7 @@ class ClipMaker:
             self._not_before_ns.pop(wanted.clip_id, None)
 
     def _wanted(self) -> list[_Wanted]:
-        with self._box.store.reading() as connection:
+        with self._custodian.store.reading() as connection:
             rows = connection.execute(
                 "SELECT c.id, c.event_id, c.camera, c.start_utc_ns, c.end_utc_ns, c.snapshot,"
                 " c.track_path, e.body FROM clip c JOIN event e ON e.id = c.event_id"
@@ -124,11 +125,11 @@ class ClipMaker:
         newest_utc_ns = None if ring is None else ring.newest_utc_ns
         if newest_utc_ns is not None and newest_utc_ns >= wanted.end_utc_ns:
             return True
-        return self._box.clock.utc_ns() > wanted.end_utc_ns + SILENT_NS
+        return self._custodian.clock.utc_ns() > wanted.end_utc_ns + SILENT_NS
 
     def _make(self, wanted: _Wanted) -> None:
         footage = self._footage(wanted)
-        work = self._box.state_dir / WORK / wanted.clip_id
+        work = self._custodian.state_dir / WORK / wanted.clip_id
         shutil.rmtree(work, ignore_errors=True)
         work.mkdir(parents=True)
         written = self._write_parts(wanted, footage, work)
@@ -144,7 +145,7 @@ class ClipMaker:
         entries.append(self._write_path(wanted, work))
         missing_ms = _missing_ms(wanted, written)
         facts = self._facts(wanted, footage, missing_ms)
-        envelope = manifest.seal(work, facts, entries, self._box.key, self._box.clock)
+        envelope = manifest.seal(work, facts, entries, self._custodian.key, self._custodian.clock)
         folder = self._into_place(wanted, work)
         handover = Handover(
             wanted.clip_id,
@@ -156,15 +157,15 @@ class ClipMaker:
             envelope,
             (wanted.event_id,),
         )
-        self._box.store.write(
+        self._custodian.store.write(
             lambda connection: self._note_sealed(connection, handover, missing_ms)
         )
         if wanted.snapshot:
-            (self._box.state_dir / wanted.snapshot).unlink(missing_ok=True)
+            (self._custodian.state_dir / wanted.snapshot).unlink(missing_ok=True)
         _log.info("clip sealed", clip_id=wanted.clip_id, parts=len(written), missing_ms=missing_ms)
 
     def _footage(self, wanted: _Wanted) -> _Footage:
-        with self._box.store.reading() as connection:
+        with self._custodian.store.reading() as connection:
             rows = connection.execute(
                 _SEGMENTS, (wanted.camera, wanted.start_utc_ns, wanted.end_utc_ns)
             ).fetchall()
@@ -188,7 +189,7 @@ class ClipMaker:
 
     def _recording(self, row: sqlite3.Row) -> cut.Recording:
         return cut.Recording(
-            path=self._box.state_dir / row["path"],
+            path=self._custodian.state_dir / row["path"],
             run=row["run"],
             codec=row["codec"],
             shape=row["extradata"],
@@ -210,7 +211,7 @@ class ClipMaker:
         return written
 
     def _copy_snapshot(self, wanted: _Wanted, work: Path) -> list[FileEntry]:
-        source = self._box.state_dir / wanted.snapshot
+        source = self._custodian.state_dir / wanted.snapshot
         if not wanted.snapshot or not source.is_file():
             return []
         with atomic(work / "snapshot.jpg") as stream:
@@ -227,12 +228,12 @@ class ClipMaker:
 
     def _facts(self, wanted: _Wanted, footage: _Footage, missing_ms: int) -> ManifestFacts:
         event = lines.from_line(wanted.event_line)
-        with self._box.store.reading() as connection:
+        with self._custodian.store.reading() as connection:
             head = custody.head(connection)
         return ManifestFacts(
             clip_id=wanted.clip_id,
-            device=self._box.device,
-            site=self._box.site,
+            device=self._custodian.device,
+            site=self._custodian.site,
             camera=wanted.camera,
             event_ids=(wanted.event_id,),
             kind=event.kind,
@@ -241,7 +242,7 @@ class ClipMaker:
             start_utc_ms=wanted.start_utc_ns // NS_PER_MS,
             end_utc_ms=wanted.end_utc_ns // NS_PER_MS,
             missing_ms=missing_ms,
-            clock=self._box.clock_state(),
+            clock=self._custodian.clock_state(),
             camera_offset_ms=footage.camera_offset_ms,
             sources=footage.sources,
             custody_seq=head.seq,
@@ -250,7 +251,7 @@ class ClipMaker:
 
     def _into_place(self, wanted: _Wanted, work: Path) -> Path:
         folder = Path(FOLDER) / wanted.clip_id
-        target = self._box.state_dir / folder
+        target = self._custodian.state_dir / folder
         target.parent.mkdir(exist_ok=True)
         if target.exists():  # of an attempt that was killed before its row said sealed
             shutil.rmtree(target)
@@ -266,10 +267,10 @@ class ClipMaker:
             "UPDATE clip SET state = 'sealed', path = ?, missing_ms = ? WHERE id = ?",
             (str(handover.folder), missing_ms, handover.clip_id),
         )
-        enqueue(connection, handover, self._box.clock)
+        enqueue(connection, handover, self._custodian.clock)
         files = {item.name: item.sha256 for item in handover.files}
         detail = {"event_ids": list(handover.event_ids), "files": files}
-        custody.append(connection, self._box.clock, "sealed", handover.clip_id, detail)
+        custody.append(connection, self._custodian.clock, "sealed", handover.clip_id, detail)
 
     def _note_empty(self, wanted: _Wanted) -> None:
         reason = "nothing was recorded in its span"
@@ -281,10 +282,10 @@ class ClipMaker:
                 (span_ms, reason, wanted.clip_id),
             )
             custody.append(
-                connection, self._box.clock, "clip-empty", wanted.clip_id, {"reason": reason}
+                connection, self._custodian.clock, "clip-empty", wanted.clip_id, {"reason": reason}
             )
 
-        self._box.store.write(change)
+        self._custodian.store.write(change)
         _log.warning("clip empty", clip_id=wanted.clip_id, event_id=wanted.event_id, reason=reason)
 
 
@@ -295,4 +296,5 @@ def _missing_ms(wanted: _Wanted, written: list[cut.CutPart]) -> int:
         )
         for part in written
     )
-    return max(0, wanted.end_utc_ns - wanted.start_utc_ns - covered_ns) // NS_PER_MS
+    missing_ms = (wanted.end_utc_ns - wanted.start_utc_ns - covered_ns) // NS_PER_MS
+    return missing_ms if missing_ms > TIME_OF_A_PICTURE_MS else 0

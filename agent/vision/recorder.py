@@ -304,7 +304,7 @@ class _Writer:
             return False
         return (
             packet.run != self._run
-            or self._segment.age_s >= self._config.segment_s
+            or self._segment.age_s(packet) >= self._config.segment_s
             or parameter_sets(self._info.codec, packet.payload)
             not in (b"", self._segment.parameter_sets)
         )

@@ -55,10 +55,9 @@ class SegmentWriter:
         self._file: GopFile | None = None
         self._muxer: Muxer | None = None
 
-    @property
-    def age_s(self) -> float:
-        """Seconds of stream between its first and its newest packet."""
-        return float((self._last.dts - self._first.dts) * self._first.time_base)
+    def age_s(self, packet: Packet) -> float:
+        """Give the seconds of stream between its first packet and this one of the same run."""
+        return float((packet.dts - self._first.dts) * self._first.time_base)
 
     @property
     def parameter_sets(self) -> bytes:

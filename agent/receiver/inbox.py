@@ -1,0 +1,106 @@
+"""Outbox messages of the devices: stored once, events kept up to date, losses counted."""
+
+import json
+import sqlite3
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from agent.core import log, wire
+from agent.core.clock import NS_PER_MS, Clock
+from agent.core.errors import MalformedMessage
+from agent.core.store import Store
+
+BODIES = ("event", "state", "beat", "birth")  # kinds, up to the stroke, whose body has a schema
+
+_log = log.get(__name__)
+
+_EVENT = """
+    INSERT INTO event (event_id, device, camera, kind, rule, state, start_utc_ms, end_utc_ms, body)
+    VALUES (:event_id, :device, :camera, :kind, :rule, :state, :start_utc_ms, :end_utc_ms, :body)
+    ON CONFLICT (event_id) DO UPDATE SET state = :state, end_utc_ms = :end_utc_ms, body = :body
+    WHERE event.state = 'open' AND event.device = :device
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Incoming:
+    """One envelope that passed its checks, with its exact bytes."""
+
+    envelope: wire.Json
+    payload: bytes
+
+    @property
+    def wants_receipt(self) -> bool:
+        """Whether the device keeps it until we have signed."""
+        kind: str = self.envelope["kind"]
+        return self.envelope["lane"] == "alarm" or kind.startswith("event/")
+
+
+def read(topic: wire.Address, payload: bytes) -> Incoming:
+    """Check an envelope against its schema and its topic.
+
+    Raises:
+        MalformedMessage: naming what is wrong.
+    """
+    envelope = wire.decode("envelope", payload)
+    if envelope["device"] != topic.device:
+        raise MalformedMessage(f"envelope of {envelope['device']!r} on a topic of {topic.device!r}")
+    if envelope["kind"] != "/".join(topic.rest):
+        raise MalformedMessage(f"kind {envelope['kind']!r} on topic {'/'.join(topic.rest)!r}")
+    schema = envelope["kind"].partition("/")[0]
+    if schema in BODIES:
+        wire.check(schema, envelope["body"])
+    return Incoming(envelope, payload)
+
+
+class Inbox:
+    """Stores messages."""
+
+    def __init__(self, store: Store, clock: Clock) -> None:
+        self._store = store
+        self._clock = clock
+
+    def keep(self, messages: Sequence[Incoming]) -> int:
+        """Store what is new, all in one transaction; gives how many were new.
+
+        Raises:
+            StorageError: nothing was stored.
+        """
+        return self._store.write(lambda connection: self._insert_all(connection, messages))
+
+    def _insert_all(self, connection: sqlite3.Connection, messages: Sequence[Incoming]) -> int:
+        return sum(self._insert(connection, message) for message in messages)
+
+    def _insert(self, connection: sqlite3.Connection, message: Incoming) -> bool:
+        envelope = message.envelope
+        self._watch_for_loss(connection, envelope)
+        is_new = connection.execute(
+            "INSERT OR IGNORE INTO message (id, device, boot, lane, seq, kind, t_utc_ms,"
+            " received_utc_ms, payload) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            (
+                *(envelope["id"], envelope["device"], envelope["boot"], envelope["lane"]),
+                *(envelope["seq"], envelope["kind"], envelope["t_utc_ms"]),
+                *(self._clock.utc_ns() // NS_PER_MS, message.payload),
+            ),
+        ).rowcount
+        if is_new and envelope["kind"].startswith("event/"):
+            body = envelope["body"]
+            values = {name: value for name, value in body.items() if not isinstance(value, dict)}
+            values |= {"device": envelope["device"], "body": json.dumps(body)}
+            connection.execute(_EVENT, values)
+        return bool(is_new)
+
+    def _watch_for_loss(self, connection: sqlite3.Connection, envelope: wire.Json) -> None:
+        key = (envelope["device"], envelope["boot"], envelope["lane"])
+        last = connection.execute(
+            "SELECT max(seq) FROM message WHERE device = ? AND boot = ? AND lane = ?", key
+        ).fetchone()[0]
+        if last is not None and envelope["seq"] > last + 1:
+            _log.info(
+                "messages not here yet",
+                device=key[0],
+                boot=key[1],
+                lane=key[2],
+                from_seq=last + 1,
+                to_seq=envelope["seq"] - 1,
+            )

@@ -1,0 +1,35 @@
+"""What a receiver holds, read from its index without disturbing it."""
+
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+from agent.core.store import read_only
+
+FILE_NAME = "receiver.db"
+
+_QUERIES = {
+    "devices": "SELECT device, count(*) AS messages, max(received_utc_ms) AS last_utc_ms,"
+    " max(boot) AS boot FROM message GROUP BY device ORDER BY device",
+    "events": "SELECT event_id, device, camera, kind, rule, state, start_utc_ms, end_utc_ms"
+    " FROM event ORDER BY start_utc_ms",
+    "files": "SELECT device, clip_id, name, size_bytes, sha256, path, stored_utc_ms FROM file"
+    " ORDER BY stored_utc_ms",
+    "incoming": "SELECT fid, device, updated_utc_ms FROM incoming ORDER BY updated_utc_ms",
+    "lost": "SELECT device, boot, lane, max(seq) - count(DISTINCT seq) AS messages FROM message"
+    " GROUP BY device, boot, lane HAVING max(seq) > count(DISTINCT seq)",
+    "rejected": "SELECT utc_ms, device, topic, reason FROM rejected ORDER BY id DESC LIMIT 100",
+}
+
+
+def contents(store_dir: Path) -> dict[str, list[dict[str, Any]]]:
+    """Give devices, events, files, transfers under way, lost messages and what was set aside.
+
+    Raises:
+        StorageError: there is no receiver's store.
+    """
+    with closing(read_only(store_dir / FILE_NAME)) as connection:
+        return {
+            name: [dict(row) for row in connection.execute(query)]
+            for name, query in _QUERIES.items()
+        }

@@ -1,0 +1,65 @@
+"""The receiver's SQLite index, one string a migration step; wall times in ms since 1970."""
+
+RECEIVER_MIGRATIONS: tuple[str, ...] = (
+    """
+    CREATE TABLE message (            -- every envelope, once
+        id TEXT PRIMARY KEY,
+        device TEXT NOT NULL,
+        boot INTEGER NOT NULL,
+        lane TEXT NOT NULL,
+        seq INTEGER NOT NULL,
+        kind TEXT NOT NULL,
+        t_utc_ms INTEGER NOT NULL,    -- the device's clock
+        received_utc_ms INTEGER NOT NULL,
+        payload BLOB NOT NULL
+    ) WITHOUT ROWID;
+    CREATE INDEX message_by_seq ON message (device, boot, lane, seq);
+
+    CREATE TABLE event (              -- one row an event; closed never goes back to open
+        event_id TEXT PRIMARY KEY,
+        device TEXT NOT NULL,
+        camera TEXT NOT NULL,
+        kind TEXT NOT NULL,
+        rule TEXT NOT NULL,
+        state TEXT NOT NULL CHECK (state IN ('open', 'closed')),
+        start_utc_ms INTEGER NOT NULL,
+        end_utc_ms INTEGER,
+        body TEXT NOT NULL
+    ) WITHOUT ROWID;
+
+    CREATE TABLE incoming (           -- a transfer that is under way
+        fid TEXT PRIMARY KEY,
+        device TEXT NOT NULL,
+        offer TEXT NOT NULL,          -- JSON
+        have TEXT NOT NULL,           -- JSON list of [from, to): bytes that are on the disk
+        updated_utc_ms INTEGER NOT NULL
+    ) WITHOUT ROWID;
+    CREATE INDEX incoming_by_device ON incoming (device);
+
+    CREATE TABLE file (               -- what is stored and signed for
+        device TEXT NOT NULL,
+        clip_id TEXT NOT NULL,
+        name TEXT NOT NULL,
+        size_bytes INTEGER NOT NULL,
+        sha256 TEXT NOT NULL,
+        path TEXT NOT NULL,           -- relative to the store
+        stored_utc_ms INTEGER NOT NULL,
+        PRIMARY KEY (device, clip_id, name)
+    ) WITHOUT ROWID;
+    CREATE INDEX file_by_hash ON file (device, sha256);
+
+    CREATE TABLE receipt (            -- one a transfer, given again on every repeated offer or done
+        fid TEXT PRIMARY KEY,
+        device TEXT NOT NULL,
+        body TEXT NOT NULL
+    ) WITHOUT ROWID;
+
+    CREATE TABLE rejected (           -- set aside, never acknowledged
+        id INTEGER PRIMARY KEY AUTOINCREMENT,
+        utc_ms INTEGER NOT NULL,
+        device TEXT NOT NULL,
+        topic TEXT NOT NULL,
+        reason TEXT NOT NULL
+    );
+    """,
+)
