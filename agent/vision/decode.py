@@ -28,7 +28,7 @@ JPEG_QUALITY: Final = 85
 
 _MAX_IN_FLIGHT: Final = 64  # packets whose picture has not come out yet
 _MAX_BAD_PACKETS: Final = 30  # in a row: another codec or no key frame; a reconnect gives a new SDP
-_JUMP_US: Final = 2_000_000  # packets of one stream follow each other more closely, on both clocks
+_JUMP_US: Final = 10_000_000  # more than that between two packets is a jump, not a slow camera
 _TICK_US: Final = 1_000
 
 _log = log.get(__name__)

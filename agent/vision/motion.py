@@ -112,7 +112,7 @@ class Pace:
     def took(self, t_us: int) -> None:
         """Say that this instant was let through."""
         due_us = t_us if self._due_us is None else self._due_us
-        self._due_us = max(due_us, t_us - self._interval_us) + self._interval_us
+        self._due_us = max(due_us, t_us - self._interval_us // 2) + self._interval_us
 
 
 class Gate:
