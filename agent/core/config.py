@@ -167,7 +167,7 @@ def allowed(hint: Any) -> str:
     if pattern is not None:
         return f"allowed: {pattern.allowed}"
     if limit is not None:
-        return f"allowed: {_type_name(plain)} from {limit.low:g} to {limit.high:g}"
+        return f"allowed: {_type_name(plain)} from {limit.low:.10g} to {limit.high:.10g}"
     return f"allowed: {_type_name(plain)}"
 
 

@@ -43,6 +43,7 @@ class AnalysisHealth:
     detail: str
     frames: int
     inferences: int
+    tracks: int
     lag_ms: int | None
 
 
@@ -71,7 +72,7 @@ class Intake:
     def health(self, camera: str) -> AnalysisHealth:
         """Give the analysis state of a camera."""
         with self._lock:
-            return self._health.get(camera, AnalysisHealth("starting", "", 0, 0, None))
+            return self._health.get(camera, AnalysisHealth("starting", "", 0, 0, 0, None))
 
     def line(self, text: str) -> None:
         """Take one line of the child's standard output.
@@ -184,6 +185,7 @@ class Intake:
                 before,
                 frames=int(said.get("frames", 0)),
                 inferences=int(said.get("inferences", 0)),
+                tracks=int(said.get("tracks", 0)),
                 lag_ms=said.get("lag_ms"),
             )
         with self._lock:

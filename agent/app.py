@@ -1,0 +1,306 @@
+"""From a configuration to running workers: the one place that knows drivers.
+
+What only some commands need (detector, verifier, receiver) is imported inside them, so that the
+agent's main process stays small.
+"""
+
+import importlib
+import pkgutil
+import signal
+import sqlite3
+import sys
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import fields, is_dataclass
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import drivers
+from agent.core import config, log
+from agent.core import config_page as pages
+from agent.core.clock import Clock, RealClock
+from agent.core.config import Kinded
+from agent.core.errors import ConfigError
+from agent.core.schema import DEVICE_MIGRATIONS
+from agent.core.store import Store
+from agent.device import inspect as box
+from agent.device import status as status_file
+from agent.evidence.keys import DeviceKey, PublicKey
+from agent.roles import camera as camera_role
+from agent.roles.config import CameraRole
+from agent.supervisor import Supervisor
+from agent.vision import analytics
+
+if TYPE_CHECKING:
+    from agent.evidence.verify import Report
+
+ROLES: Mapping[str, type] = {"camera": CameraRole}
+INSPECT_TOPICS = box.TOPICS
+DATABASE = "outpost.db"
+KEY = Path("keys") / "device.key"
+RECEIVER_KEY = "receiver.key"
+MIB = 1 << 20
+URL_SCHEMES = ("rtsp://", "rtsps://")
+
+
+def load_config(
+    file: Path, overrides: Sequence[str] = (), *, check_files: bool = True
+) -> CameraRole:
+    """Read a device's configuration.
+
+    Raises:
+        ConfigError: with one line for every mistake.
+    """
+    return config.load(file, CameraRole, kinds, overrides, check_files=check_files)
+
+
+def kinds(group: str) -> Mapping[str, Callable[[], type]]:
+    """Give the kinds of a group, `driver` or `rule`, each with a loader of its configuration."""
+    if group == "driver":
+        return {name: partial(_driver_config, name) for name in _driver_names()}
+    return analytics.kinds()
+
+
+def config_page() -> str:
+    """Give the text of docs/CONFIG.md."""
+    groups = {
+        group: {name: load() for name, load in kinds(group).items()} for group in ("driver", "rule")
+    }
+    return pages.page("Configuration", ROLES, groups)
+
+
+def effective(file: Path, overrides: Sequence[str]) -> dict[str, Any]:
+    """Give every value of a configuration, defaults included, by its key.
+
+    Raises:
+        ConfigError: with one line for every mistake, keys that cannot be read included.
+    """
+    settings = load_config(file, overrides)
+    PublicKey.load(settings.delivery.receiver_key_path)
+    return dict(_flat("", settings))
+
+
+def run(file: Path, overrides: Sequence[str]) -> int:
+    """Run the agent until it is told to stop; gives the exit code.
+
+    Raises:
+        ConfigError: a person must mend the configuration first.
+        DeviceBusy: another agent runs on the same state directory.
+    """
+    settings = load_config(file, overrides)
+    clock = RealClock()
+    centre_key = PublicKey.load(settings.delivery.receiver_key_path)
+    with status_file.alone(settings.state_dir):
+        key = DeviceKey.load_or_create(settings.state_dir / KEY)
+        store = _store(settings, clock)
+        try:
+            kit = camera_role.Kit(
+                config=settings,
+                sources={item.id: _source(item.main, clock) for item in settings.cameras},
+                analysis_argv=_child_argv(file, overrides),
+                store=store,
+                key=key,
+                centre_key=centre_key,
+                clock=clock,
+                boot=store.write(_next_boot),
+            )
+            return camera_role.build(kit).run()
+        finally:
+            store.close()
+
+
+def analysis(file: Path, overrides: Sequence[str]) -> int:
+    """Run the analysis process, the child of `run`; ends when its standard input does."""
+    from agent.vision import analysis as process  # noqa: PLC0415 - heavy, and only the child's
+
+    settings = load_config(file, overrides)
+    clock, stop = RealClock(), threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda _number, _frame: stop.set())
+    process.stop_at_end(sys.stdin.buffer, stop)
+    process.run(
+        settings.cameras,
+        lambda choice: _source(choice, clock),
+        settings.detector,
+        settings.state_dir,
+        clock,
+        sys.stdout,
+        stop,
+    )
+    return 0
+
+
+def status(file: Path, overrides: Sequence[str]) -> dict[str, Any]:
+    """Give what the agent does and holds.
+
+    Raises:
+        StorageError: it has never run.
+    """
+    state_dir = load_config(file, overrides, check_files=False).state_dir
+    return {**status_file.read(state_dir), **box.counts(state_dir / DATABASE)}
+
+
+def inspect(file: Path, overrides: Sequence[str], topic: str, limit: int) -> box.Rows:
+    """Give rows of the box's database; StorageError if there is none."""
+    state_dir = load_config(file, overrides, check_files=False).state_dir
+    return box.rows(state_dir / DATABASE, topic, limit)
+
+
+def device_key(file: Path, overrides: Sequence[str]) -> Path:
+    """Make the device's key unless it is there, and give the public half's file."""
+    state_dir = load_config(file, overrides, check_files=False).state_dir
+    DeviceKey.load_or_create(state_dir / KEY)
+    return (state_dir / KEY).with_suffix(".pub")
+
+
+def receiver_key(store_dir: Path) -> Path:
+    """Make the receiver's key unless it is there, and give the public half's file."""
+    DeviceKey.load_or_create(store_dir / RECEIVER_KEY)
+    return (store_dir / RECEIVER_KEY).with_suffix(".pub")
+
+
+def detect(video: str, every: int, min_score: float, model: str) -> Iterator[Mapping[str, Any]]:
+    """Give a line for each picture of a video file or stream."""
+    from agent.vision import detect as detector  # noqa: PLC0415 - heavy
+    from agent.vision import offline
+    from agent.vision.config import DetectorConfig  # noqa: PLC0415
+
+    clock = RealClock()
+    low = min(DetectorConfig().low_score, min_score)
+    wanted = DetectorConfig(model=model or "auto", min_score=min_score, low_score=low)
+    eye = detector.load(wanted, clock)
+    return offline.detect_lines(_video(video, clock), eye, every, min_score)
+
+
+def analyse(
+    video: str, file: Path, overrides: Sequence[str], camera: str
+) -> Iterator[Mapping[str, Any]]:
+    """Give the events that a camera's rules make of a video."""
+    from agent.vision import detect as detector  # noqa: PLC0415 - heavy
+    from agent.vision import offline
+
+    settings = load_config(file, overrides, check_files=False)
+    known = {item.id: item for item in settings.cameras}
+    chosen = known.get(camera or settings.cameras[0].id)
+    if chosen is None:
+        raise ConfigError(f"analyse: no camera {camera!r}; allowed: {', '.join(known)}")
+    clock = RealClock()
+    eye = detector.load(settings.detector, clock)
+    return offline.analyse_lines(
+        _video(video, clock), chosen, eye, settings.detector.min_score, clock
+    )
+
+
+def verify(path: Path, key: Path, receiver: Path | None) -> "Report":
+    """Check a hand-over or a custody log with public keys alone."""
+    from agent.evidence import verify as verifier  # noqa: PLC0415
+
+    centre = None if receiver is None else PublicKey.load(receiver)
+    return verifier.verify(path, PublicKey.load(key), centre)
+
+
+def receive(options: Any) -> int:
+    """Run the receiver of one site until it is told to stop.
+
+    Args:
+        options: broker, site, store, devices, name, retention_days as the command line has them.
+    """
+    from agent.delivery.config import BrokerConfig  # noqa: PLC0415
+    from agent.receiver import service  # noqa: PLC0415
+    from agent.receiver.config import ReceiverConfig  # noqa: PLC0415
+    from agent.receiver.index import FILE_NAME  # noqa: PLC0415
+    from agent.receiver.schema import RECEIVER_MIGRATIONS  # noqa: PLC0415
+
+    host, port = _host_and_port(options.broker)
+    settings = ReceiverConfig(
+        BrokerConfig(host=host, port=port),
+        options.site,
+        options.store.absolute(),
+        options.devices.absolute(),
+        options.name,
+        options.retention_days,
+    )
+    clock = RealClock()
+    with status_file.alone(settings.store_dir):
+        key = DeviceKey.load_or_create(settings.store_dir / RECEIVER_KEY)
+        store = Store(settings.store_dir / FILE_NAME, RECEIVER_MIGRATIONS, clock, 1 << 40)
+        store.open()
+        try:
+            sessions = service.sessions(settings, clock)
+            worker = service.Receiver(settings, sessions, store, key, clock)
+            return Supervisor([worker], clock, check=lambda: store.write(lambda _: None)).run()
+        finally:
+            store.close()
+
+
+def receiver_status(store_dir: Path) -> Mapping[str, Sequence[Mapping[str, Any]]]:
+    """Give what a receiver holds; StorageError if there is no store."""
+    from agent.receiver import index  # noqa: PLC0415
+
+    return index.contents(store_dir)
+
+
+def _store(settings: CameraRole, clock: Clock) -> Store:
+    store = Store(
+        settings.state_dir / DATABASE, DEVICE_MIGRATIONS, clock, settings.delivery.max_db_mb * MIB
+    )
+    moved_to = store.open()
+    if moved_to is not None:
+        log.get(__name__).error("database was damaged; a new one was begun", moved_to=moved_to)
+    return store
+
+
+def _next_boot(connection: sqlite3.Connection) -> int:
+    connection.execute(
+        "INSERT INTO meta (key, value) VALUES ('boot', '1')"
+        " ON CONFLICT (key) DO UPDATE SET value = CAST(value AS INTEGER) + 1"
+    )
+    return int(connection.execute("SELECT value FROM meta WHERE key = 'boot'").fetchone()[0])
+
+
+def _source(choice: Kinded, clock: Clock) -> Any:
+    return importlib.import_module(f"drivers.{choice.kind}").build(choice.settings, clock)
+
+
+def _video(video: str, clock: Clock) -> Any:
+    if video.startswith(URL_SCHEMES):
+        return _source(Kinded("rtsp", _driver_config("rtsp")(url=video)), clock)
+    return _source(Kinded("file", _driver_config("file")(path=Path(video))), clock)
+
+
+def _driver_names() -> list[str]:
+    found = [item.name for item in pkgutil.iter_modules(drivers.__path__)]
+    return [name for name in found if not name.startswith("_")]
+
+
+def _driver_config(name: str) -> type:
+    shape: type = importlib.import_module(f"drivers.{name}").Config
+    return shape
+
+
+def _child_argv(file: Path, overrides: Sequence[str]) -> list[str]:
+    options = [word for override in overrides for word in ("--set", override)]
+    return [sys.executable, "-m", "agent", "analysis", "--config", str(file), *options]
+
+
+def _host_and_port(text: str) -> tuple[str, int]:
+    host, separator, port = text.rpartition(":")
+    if not separator or not host or not port.isdigit() or not 0 < int(port) < 1 << 16:
+        raise ConfigError(f"receive: --broker {text!r}; allowed: HOST:PORT")
+    return host, int(port)
+
+
+def _flat(where: str, value: Any) -> Iterator[tuple[str, Any]]:
+    if isinstance(value, Kinded):
+        yield f"{where}.kind", value.kind
+        value = value.settings
+    if is_dataclass(value):
+        for item in fields(value):
+            spot = f"{where}.{item.name}" if where else item.name
+            yield from _flat(spot, getattr(value, item.name))
+    elif isinstance(value, tuple) and any(is_dataclass(item) for item in value):
+        for index, item in enumerate(value):
+            yield from _flat(f"{where}.{index}", item)
+    else:
+        yield where, str(value) if isinstance(value, Path) else value

@@ -1,0 +1,188 @@
+"""The camera role: from the camera's packets to the centre's receipt.
+
+camera main ─► Recorder ─► Ring, segments ──────┐
+                                                ├─► ClipMaker ─► Transfers ══ MQTT ══► receipt
+camera sub ─► analysis process ─► Intake ───────┤
+                                                └─► Outbox ────► Uplink ════ MQTT ══► receipt
+RecordingLoop tidies the segments, Telemetry and StatusFile tell how all of it is.
+"""
+
+import sqlite3
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+
+from agent import __version__
+from agent.core.clock import Clock
+from agent.core.store import Store
+from agent.core.wire import Json, Topics
+from agent.delivery.clockstate import kernel_clock
+from agent.delivery.outbox import Outbox
+from agent.delivery.transfer import Ledger, Transfers, file_sessions
+from agent.delivery.uplink import Uplink, live_sessions
+from agent.device.status import StatusFile
+from agent.device.telemetry import Facts, Telemetry
+from agent.evidence import custody, receipt
+from agent.evidence.keys import DeviceKey, PublicKey
+from agent.roles.config import CameraRole
+from agent.supervisor import ProcessWorker, Supervisor, Worker
+from agent.vision.clip import ClipMaker, Custodian
+from agent.vision.intake import Intake
+from agent.vision.loop import RecordingLoop
+from agent.vision.recorder import Recorder, Source
+from agent.vision.recovery import recover
+from agent.vision.ring import Ring
+from agent.vision.segment import Place
+
+BYTES_PER_MB = 1_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class Kit:
+    """What the role is built from besides its configuration."""
+
+    config: CameraRole
+    sources: Mapping[str, Source]  # main stream of each camera
+    analysis_argv: Sequence[str]
+    store: Store
+    key: DeviceKey
+    centre_key: PublicKey
+    clock: Clock
+    boot: int
+
+
+def build(kit: Kit) -> Supervisor:
+    """Wire the role: settles what a crash left, starts nothing."""
+    config, clock, store = kit.config, kit.clock, kit.store
+    note = partial(_note_custody, clock)
+    topics = Topics(config.site, config.device)
+    outbox = Outbox(store, topics, clock, kit.boot)
+    intake = Intake(store, outbox, clock)
+    recover(store, config.state_dir, note)
+    intake.close_left_open("agent restarted")
+
+    rings = {camera.id: _ring(config) for camera in config.cameras}
+    recorders = {name: _recorder(kit, name, ring) for name, ring in rings.items()}
+    uplink = Uplink(
+        live_sessions(config.broker, config.delivery, topics, kit.boot, clock),
+        outbox,
+        lambda document: receipt.check_row_receipt(document, kit.centre_key, config.device),
+        lambda: _birth(kit, intake),
+        clock,
+        config.delivery,
+    )
+    ledger = Ledger(store, config.state_dir, clock, note, outbox.put_in)
+    transfers = Transfers(
+        file_sessions(config.broker, topics, clock),
+        ledger,
+        topics,
+        partial(_check_file_receipt, kit),
+        clock,
+        config.delivery,
+    )
+    facts = Facts(
+        folder=config.state_dir,
+        queues=outbox.depths,
+        files_waiting=lambda: ledger.backlog()[0],
+        cameras={name: recorder.health for name, recorder in recorders.items()},
+        counters=intake.health,
+        workers=lambda: supervisor.health(),  # noqa: PLW0108 - it is made further down
+        last_receipt_utc_ns=lambda: _latest(uplink, transfers),
+        custody=lambda: _signed_head(kit),
+    )
+    workers: list[Worker] = [
+        *recorders.values(),
+        ProcessWorker("analysis", kit.analysis_argv, intake.line),
+        ClipMaker(_custodian(kit), rings),
+        RecordingLoop(store, config.state_dir, clock, config.recording, note),
+        uplink,
+        transfers,
+        Telemetry(outbox.put, facts, clock, config.telemetry),
+        StatusFile(config.state_dir, lambda: _status(kit, facts, intake, uplink), clock),
+    ]
+    supervisor = Supervisor(workers, clock, check=lambda: store.write(lambda _: None))
+    return supervisor
+
+
+def _ring(config: CameraRole) -> Ring:
+    return Ring(config.recording.ring_s, config.recording.ring_max_mb * BYTES_PER_MB)
+
+
+def _recorder(kit: Kit, name: str, ring: Ring) -> Recorder:
+    place = Place(name, kit.config.state_dir, kit.store)
+    return Recorder(place, kit.sources[name], ring, kit.clock, kit.config.recording, kit.boot)
+
+
+def _custodian(kit: Kit) -> Custodian:
+    config = kit.config
+    return Custodian(
+        config.device, config.site, config.state_dir, kit.store, kit.key, kit.clock, kernel_clock
+    )
+
+
+def _birth(kit: Kit, intake: Intake) -> Mapping[str, object]:
+    return {
+        "agent": f"outpost {__version__}",
+        "site": kit.config.site,
+        "role": kit.config.role,
+        "cameras": [camera.id for camera in kit.config.cameras],
+        "model": intake.model,
+        "keyid": kit.key.keyid,
+    }
+
+
+def _status(kit: Kit, facts: Facts, intake: Intake, uplink: Uplink) -> Mapping[str, object]:
+    cameras = []
+    for name, look in facts.cameras.items():
+        camera, seen = look(), intake.health(name)
+        cameras.append(
+            {
+                "id": name,
+                "recording": camera.state,
+                "analysis": seen.state,
+                "detail": camera.detail or seen.detail,
+                "lag_ms": camera.lag_ms,
+                "packets": camera.packets,
+                "dropped": camera.dropped,
+                "frames": seen.frames,
+                "inferences": seen.inferences,
+                "tracks": seen.tracks,
+            }
+        )
+    return {
+        "device": kit.config.device,
+        "site": kit.config.site,
+        "link": uplink.status().link.state,
+        "detector": intake.detector,
+        "model": intake.model,
+        "cameras": cameras,
+        "workers": {name: health.state for name, health in facts.workers().items()},
+    }
+
+
+def _note_custody(
+    clock: Clock,
+    connection: sqlite3.Connection,
+    kind: str,
+    subject: str,
+    detail: Mapping[str, object],
+) -> object:
+    return custody.append(connection, clock, kind, subject, detail)
+
+
+def _check_file_receipt(
+    kit: Kit, document: Json, *, fid: str, sha256: str, size_bytes: int
+) -> object:
+    expected = {"fid": fid, "sha256": sha256, "size_bytes": size_bytes}
+    expected["device"] = kit.config.device
+    return receipt.check_file_receipt(document, kit.centre_key, expected)
+
+
+def _signed_head(kit: Kit) -> Mapping[str, object]:
+    with kit.store.reading() as connection:
+        return custody.signed_head(connection, kit.key, kit.clock, kit.config.device)
+
+
+def _latest(uplink: Uplink, transfers: Transfers) -> int | None:
+    times = (uplink.status().last_receipt_utc_ns, transfers.status().last_receipt_utc_ns)
+    return max((time for time in times if time is not None), default=None)

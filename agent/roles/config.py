@@ -1,0 +1,36 @@
+"""The shape of a device's configuration file, one dataclass a role."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Literal
+
+from agent.core.config import NAME, Doc, Length
+from agent.core.errors import ConfigError
+from agent.delivery.config import BrokerConfig, DeliveryConfig
+from agent.device.telemetry import TelemetryConfig
+from agent.vision.config import CameraConfig, DetectorConfig, RecordConfig
+
+
+@dataclass(frozen=True, slots=True)
+class CameraRole:
+    """A box beside one or more fixed cameras."""
+
+    device: Annotated[str, Doc("Name of this box: MQTT client id and common name"), NAME]
+    site: Annotated[str, Doc("Name of the site"), NAME]
+    role: Annotated[Literal["camera"], Doc("What this box is")]
+    state_dir: Annotated[Path, Doc("Folder of everything that must survive a restart")]
+    delivery: Annotated[DeliveryConfig, Doc("Receipts and limits of delivery")]
+    cameras: Annotated[tuple[CameraConfig, ...], Doc("Cameras"), Length(1, 64)]
+    broker: Annotated[BrokerConfig, Doc("The site's broker")] = field(default_factory=BrokerConfig)
+    recording: Annotated[RecordConfig, Doc("Continuous recording")] = field(
+        default_factory=RecordConfig
+    )
+    detector: Annotated[DetectorConfig, Doc("Detector")] = field(default_factory=DetectorConfig)
+    telemetry: Annotated[TelemetryConfig, Doc("Reports on the box itself")] = field(
+        default_factory=TelemetryConfig
+    )
+
+    def __post_init__(self) -> None:
+        names = [camera.id for camera in self.cameras]
+        if twice := sorted({name for name in names if names.count(name) > 1}):
+            raise ConfigError(f"cameras: two are called {twice[0]!r}; allowed: each id once")
