@@ -89,8 +89,12 @@ def step(
         if view.t_us - visit.seen_us > rule.grace_s * _US_PER_S:
             signals += _end_lost(visit)
             visits[track_id] = replace(visit, entered_us=None, is_told=False)
-    kept = (visits[key] for key in sorted(visits) if key in present or visits[key].entered_us)
-    return State(tuple(kept)), tuple(signals)
+    kept = tuple(
+        visits[track_id]
+        for track_id in sorted(visits)
+        if track_id in present or visits[track_id].entered_us is not None
+    )
+    return State(kept), tuple(signals)
 
 
 def _follow(
