@@ -6,6 +6,7 @@ Source: adjtimex(2), read only. chrony and ntpd both keep it up to date.
 import ctypes
 import os
 from collections.abc import Mapping
+from functools import cache
 
 from agent.core.errors import Unsupported
 
@@ -42,9 +43,14 @@ def kernel_clock() -> Mapping[str, object]:
 def _adjtimex() -> tuple[int, int, int]:
     timex = _Timex()  # modes 0: nothing is set
     try:
-        state = ctypes.CDLL(None, use_errno=True).adjtimex(ctypes.byref(timex))
+        state = _libc().adjtimex(ctypes.byref(timex))
     except (AttributeError, OSError) as error:
         raise Unsupported("adjtimex: not in this libc") from error
     if state < 0:
         raise Unsupported(f"adjtimex: {os.strerror(ctypes.get_errno())}")
     return state, timex.status, timex.maxerror
+
+
+@cache
+def _libc() -> ctypes.CDLL:
+    return ctypes.CDLL(None, use_errno=True)

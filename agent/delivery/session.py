@@ -396,8 +396,20 @@ def _tune(_client: Client, _userdata: Any, sock: Any) -> None:
         sock.setsockopt(socket.IPPROTO_TCP, TCP_CONGESTION, b"bbr")
 
 
+class _TlsSocket(ssl.SSLSocket):
+    """Closes when the handshake fails; paho would leave that to the garbage collector."""
+
+    def do_handshake(self, block: bool = False) -> None:
+        try:
+            super().do_handshake(block)
+        except OSError:
+            self.close()
+            raise
+
+
 def _tls(broker: BrokerConfig) -> ssl.SSLContext:
     context = ssl.create_default_context(cafile=str(broker.ca_path))
+    context.sslsocket_class = _TlsSocket
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     if broker.cert_path is not None and broker.key_path is not None:
         context.load_cert_chain(broker.cert_path, broker.key_path)

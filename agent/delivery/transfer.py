@@ -11,7 +11,13 @@ from dataclasses import dataclass
 
 from agent.core import log, wire
 from agent.core.clock import NS_PER_MS, NS_PER_S, Clock
-from agent.core.errors import HashMismatch, IntegrityError, MalformedMessage, UplinkDown
+from agent.core.errors import (
+    HashMismatch,
+    IntegrityError,
+    MalformedMessage,
+    OutboxFull,
+    UplinkDown,
+)
 from agent.core.wire import Json, Topics
 from agent.delivery.config import BrokerConfig, DeliveryConfig
 from agent.delivery.ledger import Handover, Ledger, OutgoingFile, Transfer, enqueue
@@ -116,6 +122,7 @@ class Transfers:
         self._window = SendWindow()
         self._pause = Pause()
         self._complaints = Complaints(_log)
+        self._full = Complaints(_log)
         self._counts = _Counts()
         self._open: dict[str, Sending] = {}  # in the order to send them
         self._tickets: dict[int, _Ticket] = {}
@@ -302,6 +309,8 @@ class Transfers:
             self._hear(event.topic, event.payload)
         except IntegrityError as error:
             self._complaints.add("message ignored", self._clock.mono_ns(), reason=error)
+        except OutboxFull as error:  # the centre answers again when it is asked again
+            self._full.add("no room to note it", self._clock.mono_ns(), reason=error)
 
     def _acked(self, token: int, ticket: _Ticket, code: int) -> None:
         now_ns = self._clock.mono_ns()
@@ -364,8 +373,13 @@ class Transfers:
         self._drop(fid)
 
     def _refuse(self, sending: Sending, reason: str) -> None:
-        self._ledger.refuse(sending.transfer, reason)
-        self._counts.refused += 1
+        try:
+            self._ledger.refuse(sending.transfer, reason)
+            self._counts.refused += 1
+        except OutboxFull as error:
+            now_ns = self._clock.mono_ns()
+            self._full.add("no room to note a refusal", now_ns, reason=error)
+            self._shelf[sending.transfer.fid] = now_ns + SHELF_NS
         self._drop(sending.transfer.fid)
 
     def _drop(self, fid: str) -> None:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from agent.core import log, wire
 from agent.core.clock import NS_PER_MS, NS_PER_S, Clock
-from agent.core.errors import IntegrityError, UplinkDown
+from agent.core.errors import IntegrityError, OutboxFull, UplinkDown
 from agent.core.model import Lane, Message, Row
 from agent.core.wire import Json, Topics
 from agent.delivery.config import BrokerConfig, DeliveryConfig
@@ -123,6 +123,8 @@ class Uplink:
         self._pause = Pause()
         self._awaited = AwaitedReceipts(config.receipt_timeout_s)
         self._complaints = Complaints(_log)
+        self._full = Complaints(_log)
+        self._aside: set[int] = set()  # in this run, whether or not there was room to mark it
         self._counts = _Counts()
         self._retained: dict[str, bytes] = {}
         self._flight = _Flight(1)
@@ -133,8 +135,6 @@ class Uplink:
         """Deliver until `stop`; connection losses are dealt with here."""
         if not self._is_born:
             self._outbox.release()
-            self._outbox.put(Message(Lane.STATE, "birth", self._birth(), is_retained=True))
-            self._is_born = True
         self._link.run(lambda session: self._serve(session, stop, progress), stop, progress)
 
     def status(self) -> UplinkStatus:
@@ -166,6 +166,7 @@ class Uplink:
 
     def _greet(self, session: Session) -> None:
         now_ns = self._clock.mono_ns()
+        self._put_birth(now_ns)
         self._flight = _Flight(min(self._config.window, session.receive_maximum))
         self._holds.reconnected(now_ns)
         if not session.session_present:
@@ -174,6 +175,16 @@ class Uplink:
         # An empty death says that the device is back; then whatever it is.
         for topic, payload in {self._topics.up("death"): b"", **self._retained}.items():
             self._flight.repeats.append((topic, payload))
+
+    def _put_birth(self, now_ns: int) -> None:
+        """Put it once a start; a box too full for it must deliver all the same."""
+        if self._is_born:
+            return
+        try:
+            self._outbox.put(Message(Lane.STATE, "birth", self._birth(), is_retained=True))
+            self._is_born = True
+        except OutboxFull as error:
+            self._full.add("no room for the birth", now_ns, reason=error)
 
     def _turn(self, session: Session, reader: LaneReader) -> None:
         flight, now_ns = self._flight, self._clock.mono_ns()
@@ -192,7 +203,7 @@ class Uplink:
         waiting = self._awaited.waiting(now_ns)
         return Ask(
             limit=AHEAD_ROWS,
-            exclude=waiting | self._flight.row_ids() | frozenset(self._flight.forget),
+            exclude=waiting | self._aside | self._flight.row_ids() | frozenset(self._flight.forget),
             held_topics=self._holds.held(now_ns),
             takes_receipted=len(waiting) < MOST_AWAITED,
         )
@@ -265,8 +276,12 @@ class Uplink:
         self._last_receipt_utc_ns = self._clock.utc_ns()
 
     def _set_aside(self, row: Row, reason: str) -> None:
-        self._outbox.reject(row.row_id, reason)
+        self._aside.add(row.row_id)
         self._counts.set_aside += 1
+        try:
+            self._outbox.reject(row.row_id, reason)
+        except OutboxFull as error:
+            self._full.add("message not marked", self._clock.mono_ns(), reason=error)
 
     def _forget(self) -> None:
         row_ids, self._flight.forget = self._flight.forget, []

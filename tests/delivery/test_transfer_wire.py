@@ -7,8 +7,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from agent.core.errors import OutboxFull
 from tests.delivery.box import MANIFEST, TOPICS, Box, noise
-from tests.delivery.centre import Running, until
+from tests.delivery.centre import Running, file_receipt, until
 from tests.delivery.stub_broker import StubBroker
 
 
@@ -256,3 +257,29 @@ def test_any_bytes_on_its_topics_change_nothing(box):
         assert box.state(fid) == "waiting"
         answered(stub, fid, need(fid, [[0, 1000]]))
         assert until(lambda: sent(stub, fid) == {0: box.contents[fid]})
+
+
+def test_a_full_store_delays_the_receipt_and_the_refusal_but_ends_nothing(box):
+    (fid,) = box.seal(clip_mp4=noise(1000))
+    (gone,) = box.seal(clip_mp4=noise(1000, seed=2))
+    box.path(gone).unlink()
+    note, times = box.note, []
+
+    def full_twice(connection, kind, subject, detail):
+        times.append(kind)
+        if len(times) <= 2:
+            raise OutboxFull("store: database or disk is full")
+        note(connection, kind, subject, detail)
+
+    box.ledger._custody = full_twice
+    with StubBroker() as stub, Running(box.transfers(stub.port)):
+        assert until(offered(stub, fid))
+        offer = json.loads(next(p for t, p, _ in stub.published if t.endswith("offer")))
+        receipt = json.dumps(file_receipt(offer)).encode()
+        assert until(lambda: times == ["file.refused"])
+        stub.publish(TOPICS.file(fid, "receipt"), receipt)
+        assert until(lambda: times[:2] == ["file.refused", "file.receipted"])
+        assert box.state(fid) == "waiting"
+        stub.publish(TOPICS.file(fid, "receipt"), receipt)
+        assert until(lambda: box.state(fid) == "receipted")
+        assert until(lambda: box.state(gone) == "refused")

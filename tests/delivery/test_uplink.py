@@ -10,7 +10,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from agent.core.clock import RealClock
+from agent.core.errors import OutboxFull
 from agent.core.model import Lane, Message
+from agent.core.schema import DEVICE_MIGRATIONS
+from agent.core.store import Store
 from agent.core.wire import Topics
 from agent.delivery.config import BrokerConfig, DeliveryConfig
 from agent.delivery.outbox import Outbox
@@ -357,6 +360,34 @@ def test_alarms_overtake_a_backlog(outbox, tmp_path):
             assert until(lambda: any("event" in topic for topic in order))
             position = next(n for n, topic in enumerate(order) if "event" in topic)
     assert position - at < 150
+
+
+def fill_up(outbox):
+    """Evidence until the database takes no more."""
+    ids = set()
+    padded = EVENT | {"reason": "x" * 250}
+
+    def put_for_ever():
+        while True:
+            ids.add(outbox.put(Message(Lane.ALARM, "event/x", padded, needs_receipt=True)))
+
+    with pytest.raises(OutboxFull):
+        put_for_ever()
+    return ids
+
+
+@pytest.mark.broker
+def test_a_box_full_of_evidence_still_starts_and_delivers(embedded, clock, tmp_path):
+    store = Store(tmp_path / "full.db", DEVICE_MIGRATIONS, clock, max_bytes=1 << 20)
+    store.open()
+    outbox = Outbox(store, TOPICS, clock, boot=1)
+    ids = fill_up(outbox)
+    centre = Centre(embedded.port, TOPICS)
+    with Running(uplink(embedded.port, outbox, tmp_path, receipt_timeout_s=30)):
+        assert until(lambda: outbox.depths()["alarm"] == 0)
+    assert centre.ids() >= ids
+    centre.stop()
+    store.close()
 
 
 @pytest.mark.parametrize(
