@@ -2,6 +2,7 @@
 # Puts Outpost under /opt/outpost with its users, folders and units; run again, it upgrades.
 # Configuration and recordings are never touched. `./run install` calls it.
 set -eu
+umask 022
 cd "$(dirname "$0")/.."
 target=/opt/outpost
 
