@@ -179,6 +179,7 @@ class _Live:
         self.box, self.score = seen.box, seen.score
         self._hits, self.misses, self.last_hit_us = self._hits + 1, 0, t_us
         self.history[-1] = TrackPoint(t_us, seen.box, is_observed=True)
+        self._thin()
 
     def record(self, t_us: int) -> Track:
         """Give what the rules see."""
@@ -206,12 +207,17 @@ class _Live:
 
     def _remember(self, point: TrackPoint) -> None:
         past = self.history
-        is_dense = len(past) > 1 and point.t_us - past[-2].t_us < HISTORY_STEP_US
-        if is_dense and (point.is_observed or not past[-1].is_observed):
-            past.pop()
         past.append(point)
         while len(past) > MAX_HISTORY or point.t_us - past[0].t_us > HISTORY_S * _US_PER_S:
             past.popleft()
+        self._thin()
+
+    def _thin(self) -> None:
+        """Leave out the point before the newest where it is dense, but never the last sight."""
+        past = self.history
+        is_dense = len(past) > 2 and past[-1].t_us - past[-3].t_us < HISTORY_STEP_US  # noqa: PLR2004
+        if is_dense and (past[-1].is_observed or not past[-2].is_observed):
+            del past[-2]
 
 
 def _match(

@@ -105,7 +105,7 @@ def crossing(a: Pair, b: Pair, start: Pair, end: Pair) -> tuple[float, float] | 
 def segments_meet(a: Pair, b: Pair, c: Pair, d: Pair) -> bool:
     """Whether two segments have a point in common."""
     turns = (_turn(a, b, c), _turn(a, b, d), _turn(c, d, a), _turn(c, d, b))
-    if turns[0] * turns[1] < 0 and turns[2] * turns[3] < 0:
+    if _differ(turns[0], turns[1]) and _differ(turns[2], turns[3]):
         return True
     ends = ((a, b, c), (a, b, d), (c, d, a), (c, d, b))
     return any(turn == 0 and _is_between(*spot) for turn, spot in zip(turns, ends, strict=True))
@@ -121,6 +121,10 @@ def _cross(a: Pair, b: Pair) -> float:
 
 def _turn(a: Pair, b: Pair, c: Pair) -> float:
     return (b[0] - a[0]) * (c[1] - a[1]) - (b[1] - a[1]) * (c[0] - a[0])
+
+
+def _differ(one: float, other: float) -> bool:
+    return one < 0 < other or other < 0 < one
 
 
 def _is_between(a: Pair, b: Pair, c: Pair) -> bool:
