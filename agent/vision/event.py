@@ -12,6 +12,7 @@ from typing import Final
 from agent.core.clock import NS_PER_MS, Clock
 from agent.core.model import Event, EventState, Phase, Point, Signal, Track, View
 from agent.vision.analytics import RuleConfig
+from agent.vision.analytics._path import sights_since
 from agent.vision.config import EventConfig
 from agent.vision.lines import MAX_PATH_POINTS
 
@@ -219,8 +220,7 @@ class EventHost:
             (point.t_us, point.box.foot)
             for track_id in event.track_ids
             if track_id in tracks
-            for point in tracks[track_id].history
-            if point.is_observed and point.t_us > event.seen_us
+            for point in sights_since(tracks[track_id], event.seen_us)
         )
         for t_us, foot in points:
             utc_ms = self._utc_of(t_us) // NS_PER_MS

@@ -15,6 +15,7 @@ from agent.core.config import NAME, Doc, Range
 from agent.core.model import Line, Phase, Point, Signal, Track, View
 from agent.vision.analytics import _geometry as geometry
 from agent.vision.analytics._contract import Places, RuleConfig, Spec
+from agent.vision.analytics._path import sights_since
 
 SPEC: Final = Spec(
     kind="line_cross",
@@ -90,9 +91,7 @@ def _follow(
 ) -> tuple[Walk | None, list[Signal]]:
     """Take what was newly observed of a track."""
     signals: list[Signal] = []
-    for point in track.history:
-        if not point.is_observed or (walk is not None and point.t_us <= walk.seen_us):
-            continue
+    for point in sights_since(track, None if walk is None else walk.seen_us):
         foot = point.box.foot
         if walk is None or point.t_us - walk.seen_us > rule.max_unseen_s * _US_PER_S:
             walk = Walk(track.track_id, point.t_us, foot)

@@ -15,6 +15,7 @@ from agent.core.config import NAME, Doc, Range
 from agent.core.model import Phase, Point, Signal, Track, View
 from agent.vision.analytics import _geometry as geometry
 from agent.vision.analytics._contract import Places, RuleConfig, Spec
+from agent.vision.analytics._path import sights_since
 
 SPEC: Final = Spec(
     kind="zone_enter",
@@ -102,9 +103,7 @@ def _follow(
 ) -> tuple[Visit | None, list[Signal]]:
     """Take what was newly observed of a track."""
     signals: list[Signal] = []
-    for point in track.history:
-        if not point.is_observed or (visit is not None and point.t_us <= visit.seen_us):
-            continue
+    for point in sights_since(track, None if visit is None else visit.seen_us):
         foot = point.box.foot
         before = visit or Visit(track.track_id, point.t_us, foot)
         visit = before
