@@ -163,7 +163,7 @@ def receiver_key(store_dir: Path) -> Path:
 def detect(video: str, every: int, min_score: float, model: str) -> Iterator[Mapping[str, Any]]:
     """Give a line for each picture of a video file or stream."""
     from agent.vision import detect as detector  # noqa: PLC0415 - heavy
-    from agent.vision import offline
+    from agent.vision import offline  # noqa: PLC0415
     from agent.vision.config import DetectorConfig  # noqa: PLC0415
 
     clock = RealClock()
@@ -178,7 +178,7 @@ def analyse(
 ) -> Iterator[Mapping[str, Any]]:
     """Give the events that a camera's rules make of a video."""
     from agent.vision import detect as detector  # noqa: PLC0415 - heavy
-    from agent.vision import offline
+    from agent.vision import offline  # noqa: PLC0415
 
     settings = load_config(file, overrides, check_files=False)
     known = {item.id: item for item in settings.cameras}

@@ -15,7 +15,7 @@ from functools import partial
 from agent import __version__
 from agent.core.clock import Clock
 from agent.core.store import Store
-from agent.core.wire import Json, Topics
+from agent.core.wire import Topics
 from agent.delivery.clockstate import kernel_clock
 from agent.delivery.outbox import Outbox
 from agent.delivery.transfer import Ledger, Transfers, file_sessions
@@ -76,7 +76,7 @@ def build(kit: Kit) -> Supervisor:
         file_sessions(config.broker, topics, clock),
         ledger,
         topics,
-        partial(_check_file_receipt, kit),
+        lambda document, expected: receipt.check_file_receipt(document, kit.centre_key, expected),
         clock,
         config.delivery,
     )
@@ -168,14 +168,6 @@ def _note_custody(
     detail: Mapping[str, object],
 ) -> object:
     return custody.append(connection, clock, kind, subject, detail)
-
-
-def _check_file_receipt(
-    kit: Kit, document: Json, *, fid: str, sha256: str, size_bytes: int
-) -> object:
-    expected = {"fid": fid, "sha256": sha256, "size_bytes": size_bytes}
-    expected["device"] = kit.config.device
-    return receipt.check_file_receipt(document, kit.centre_key, expected)
 
 
 def _signed_head(kit: Kit) -> Mapping[str, object]:
