@@ -27,7 +27,7 @@ _INSERT = """
 """
 _CLOSE = """
     UPDATE segment SET state = 'closed', end_utc_ns = ?, last_dts = ?, packets = ?,
-        size_bytes = ?, sha256 = ? WHERE id = ?
+        camera_offset_ns = coalesce(?, camera_offset_ns), size_bytes = ?, sha256 = ? WHERE id = ?
 """
 
 
@@ -100,7 +100,9 @@ class SegmentWriter:
         path = self._place.state_dir / self._path
         sync_directory(path.parent)
         found = hash_file(path)
-        values = (self._end_utc_ns(), self._last.dts, muxer.packets, found.size_bytes)
+        # The newest packet's: a camera's first ones come in a burst, late by up to a group.
+        offset_ns = _camera_offset_ns(self._last)
+        values = (self._end_utc_ns(), self._last.dts, muxer.packets, offset_ns, found.size_bytes)
         self._place.store.write(
             lambda connection: (
                 connection.execute(_CLOSE, (*values, found.sha256, self._row_id)).rowcount
@@ -124,7 +126,7 @@ class SegmentWriter:
 
     def _insert(self, connection: sqlite3.Connection) -> int:
         first, template = self._first, self._template
-        offset_ns = None if first.camera_utc_ns is None else first.camera_utc_ns - first.utc_ns
+        offset_ns = _camera_offset_ns(first)
         cursor = connection.execute(
             _INSERT,
             (
@@ -135,3 +137,7 @@ class SegmentWriter:
             ),
         )
         return int(cursor.lastrowid or 0)
+
+
+def _camera_offset_ns(packet: Packet) -> int | None:
+    return None if packet.camera_utc_ns is None else packet.camera_utc_ns - packet.utc_ns
