@@ -270,7 +270,7 @@ class ClipMaker:
         enqueue(connection, handover, self._custodian.clock)
         files = {item.name: item.sha256 for item in handover.files}
         detail = {"event_ids": list(handover.event_ids), "files": files}
-        custody.append(connection, self._custodian.clock, "sealed", handover.clip_id, detail)
+        custody.append(connection, self._custodian.clock, "clip.sealed", handover.clip_id, detail)
 
     def _note_empty(self, wanted: _Wanted) -> None:
         reason = "nothing was recorded in its span"
@@ -282,7 +282,7 @@ class ClipMaker:
                 (span_ms, reason, wanted.clip_id),
             )
             custody.append(
-                connection, self._custodian.clock, "clip-empty", wanted.clip_id, {"reason": reason}
+                connection, self._custodian.clock, "clip.empty", wanted.clip_id, {"reason": reason}
             )
 
         self._custodian.store.write(change)

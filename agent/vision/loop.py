@@ -127,7 +127,7 @@ class RecordingLoop:
             "size_bytes": piece.size_bytes,
             "start_utc_ms": piece.start_utc_ns // 1_000_000,
         }
-        self._custody(connection, "segment-deleted", row["path"], detail)
+        self._custody(connection, "segment.deleted", row["path"], detail)
         return str(row["path"])
 
 

@@ -87,7 +87,7 @@ def _settle(store: Store, state_dir: Path, row: sqlite3.Row, custody: Custody) -
             values,
         )
         detail = {"packets": count, "sha256": found.sha256, "size_bytes": found.size_bytes}
-        custody(connection, "segment-recovered", row["path"], detail)
+        custody(connection, "segment.recovered", row["path"], detail)
 
     store.write(change)
     return "recovered"
@@ -115,4 +115,4 @@ def _quarantine(store: Store, state_dir: Path, path: Path, custody: Custody, rea
     sync_directory(folder)
     sync_directory(path.parent)
     name = str(path.relative_to(state_dir))
-    store.write(lambda connection: custody(connection, "quarantined", name, {"reason": reason}))
+    store.write(lambda connection: custody(connection, "file.quarantined", name, {"reason": reason}))
