@@ -111,7 +111,8 @@ class Reader:
             begun_ns = self._clock.mono_ns()
             try:
                 self._session(stop)
-                self._tell(ENDED, "end of the stream")
+                if not stop.is_set():
+                    self._tell(ENDED, "end of the stream")
                 break
             except AgentError as error:
                 lasted_s = (self._clock.mono_ns() - begun_ns) / NS_PER_S
