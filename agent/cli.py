@@ -118,7 +118,8 @@ def _config(parser: argparse.ArgumentParser, *, is_required: bool = True) -> Non
         action="append",
         default=[],
         metavar="KEY=VALUE",
-        help="replace one value: broker.port=1884, cameras.0.id=gate (may be repeated)",
+        help="replace one value: broker.port=1884, cameras.0.id=gate (may be repeated);"
+        " relative paths count from the file's folder",
     )
 
 

@@ -152,6 +152,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--broker", choices=("auto", "mosquitto", "embedded"), default="auto")
     parser.add_argument("--out", type=Path, default=ROOT / "var" / "demo")
     options = parser.parse_args(argv)
+    options.out = options.out.absolute()
     shutil.rmtree(options.out, ignore_errors=True)
     options.out.mkdir(parents=True)
     stage = Stage(options.out, options.broker, free_port())

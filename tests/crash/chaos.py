@@ -37,6 +37,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--broker", choices=("auto", "mosquitto", "embedded"), default="auto")
     parser.add_argument("--out", type=Path, default=ROOT / "var" / "chaos")
     options = parser.parse_args(argv)
+    options.out = options.out.absolute()
     shutil.rmtree(options.out, ignore_errors=True)
     options.out.mkdir(parents=True)
     stage = Stage(options.out, options.broker, free_port())
@@ -105,8 +106,12 @@ def _wait_for_events(stage: Stage, wanted: int, limit_s: float) -> None:
     while time.monotonic() < deadline_s:
         if len(_closed_by_log(stage)) >= wanted:
             return
+        if stage.processes["agent"].poll() is not None:
+            break
         time.sleep(0.5)
-    raise SystemExit(f"no event closed within {limit_s:.0f} s: see {stage.folder}/agent.log")
+    raise SystemExit(
+        f"the agent ended or closed no event within {limit_s:.0f} s: see {stage.folder}/agent.log"
+    )
 
 
 def _drain(stage: Stage, screen: Screen) -> bool:
