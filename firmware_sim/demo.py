@@ -42,6 +42,8 @@ class Stage:
     rtsp_port: int = 0
     control_port: int = 0
     broker: broker_sim.Broker | None = None
+    media: Path = Path()
+    extra: dict[str, object] = field(default_factory=dict)  # further values of the configuration
     processes: dict[str, subprocess.Popen[str]] = field(default_factory=dict)
 
     @property
@@ -66,9 +68,10 @@ class Stage:
             "delivery.receiver_key_path": self.folder / "receiver.pub",
             "cameras.0.main.url": f"rtsp://127.0.0.1:{self.rtsp_port}/main",
             "cameras.0.sub.url": f"rtsp://127.0.0.1:{self.rtsp_port}/sub",
-            "cameras.0.main.password_path": self.folder / "camera.password",
-            "cameras.0.sub.password_path": self.folder / "camera.password",
+            "cameras.0.main.password_path": self.folder / "agent.password",
+            "cameras.0.sub.password_path": self.folder / "agent.password",
             "telemetry.beat_s": 2.0,
+            **self.extra,
         }
         options = ["--config", str(CONFIG)]
         for key, value in values.items():
@@ -85,6 +88,26 @@ class Stage:
     def device_key(self) -> Path:
         """The device's public key as the receiver has it."""
         return self.folder / "devices" / f"{DEVICE}.pub"
+
+    def make_media(self) -> None:
+        """Make the camera's two streams, unless they were given."""
+        if self.media == Path():
+            self.media = self.folder / "media"
+            make = [sys.executable, "-m", "firmware_sim.streams"]
+            _run_text([*make, "--main-from", str(PLAZA), "--out", str(self.media)])
+
+    def control(self, order: Mapping[str, Any]) -> Any:
+        """Give the camera's control port an order."""
+        with socket.create_connection(("127.0.0.1", self.control_port), 10) as connection:
+            connection.sendall(json.dumps(order).encode() + b"\n")
+            return json.loads(connection.makefile().readline())
+
+    def children(self, name: str) -> list[int]:
+        """Give the process ids of a process's children."""
+        pid = self.processes[name].pid
+        listing = Path(f"/proc/{pid}/task")
+        found = [path.read_text().split() for path in listing.glob("*/children")]
+        return [int(child) for children in found for child in children]
 
     def start_agent(self) -> None:
         """Start the agent with the example configuration."""
@@ -144,6 +167,9 @@ class Stage:
             process.kill()
             process.wait()
             return None
+        finally:
+            if process.stdout is not None:
+                process.stdout.close()
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -180,7 +206,8 @@ class Seen:
 class Screen:
     """Progress for a person: one live line on a terminal, plain lines elsewhere."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, is_quiet: bool = False) -> None:
+        self._is_quiet = is_quiet
         self._is_terminal = sys.stdout.isatty()
         self._begun_s = time.monotonic()
         self._width = 0
@@ -189,7 +216,8 @@ class Screen:
     def say(self, text: str) -> None:
         """Print a lasting line."""
         self._clear()
-        print(f"{self._elapsed()}  {text}", flush=True)
+        if not self._is_quiet:
+            print(f"{self._elapsed()}  {text}", flush=True)
 
     def progress(self, text: str) -> None:
         """Show what is going on now; elsewhere than on a terminal only what changed."""
@@ -214,19 +242,18 @@ class Screen:
         return f"{time.monotonic() - self._begun_s:5.1f} s"
 
 
-def prepare(stage: Stage, screen: Screen) -> None:
+def prepare(stage: Stage, screen: "Screen", agent_password: str = PASSWORD) -> None:
     """Make keys and media, start broker, camera, receiver and agent."""
-    password = stage.folder / "camera.password"
-    password.write_text(PASSWORD)
-    password.chmod(0o600)
+    for name, secret in (("camera", PASSWORD), ("agent", agent_password)):
+        password = stage.folder / f"{name}.password"
+        password.write_text(secret)
+        password.chmod(0o600)
     stage.broker = broker_sim.start(stage.broker_kind, stage.broker_port, stage.broker_folder)
     screen.say(f"broker: {stage.broker.kind} on 127.0.0.1:{stage.broker_port}")
     receiver_key = _run_text(stage.outpost("key", "receiver", "--store", str(stage.store)))
     shutil.copy(receiver_key, stage.folder / "receiver.pub")
-    media = stage.folder / "media"
-    make = [sys.executable, "-m", "firmware_sim.streams"]
-    _run_text([*make, "--main-from", str(PLAZA), "--out", str(media)])
-    _start_camera(stage, media)
+    stage.make_media()
+    _start_camera(stage)
     screen.say(f"camera: rtsp://127.0.0.1:{stage.rtsp_port}/main plays real footage (plaza.mp4)")
     device_key = _run_text(stage.outpost("key", "device", *stage.config()))
     stage.device_key.parent.mkdir()
@@ -237,9 +264,10 @@ def prepare(stage: Stage, screen: Screen) -> None:
     screen.say("agent: outpost run --config configs/camera.toml")
 
 
-def _start_camera(stage: Stage, media: Path) -> None:
+def _start_camera(stage: Stage) -> None:
     argv = [sys.executable, "-m", "firmware_sim.camera", "--port", "0", "--control-port", "0"]
-    argv += ["--main", str(media / "main.mp4"), "--sub", str(media / "sub.mp4")]
+    argv += ["--main", str(stage.media / "main.mp4")]
+    argv += ["--sub", str(stage.media / "sub.mp4")]
     argv += ["--user", USER, "--password-file", str(stage.folder / "camera.password")]
     with (stage.folder / "camera.log").open("a") as log:
         process = subprocess.Popen(

@@ -72,7 +72,7 @@ def _kill(stage: Stage, victim: str) -> None:
         if stage.broker is not None:
             stage.broker.kill()
     elif victim == "analysis":
-        for pid in _children(stage.processes["agent"].pid):
+        for pid in stage.children("agent"):
             _signal(pid, signal.SIGKILL)
     else:
         process = stage.processes.pop(victim)
@@ -87,11 +87,6 @@ def _revive(stage: Stage, victim: str) -> None:
         stage.start_receiver()
     elif victim == "agent":
         stage.start_agent()
-
-
-def _children(pid: int) -> list[int]:
-    listing = Path(f"/proc/{pid}/task/{pid}/children")
-    return [int(child) for child in listing.read_text().split()] if listing.exists() else []
 
 
 def _signal(pid: int, number: signal.Signals) -> None:

@@ -1,0 +1,176 @@
+"""The camera role as real processes: camera, agent, broker and receiver, and what goes wrong."""
+
+import json
+import signal
+import sqlite3
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from firmware_sim import broker as brokers
+from firmware_sim.demo import PASSWORD, ROOT, Screen, Stage, free_port, prepare
+
+pytestmark = [pytest.mark.video, pytest.mark.broker]
+MODELS = ROOT / "agent" / "vision" / "models"
+
+
+@pytest.fixture(scope="module")
+def media(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Give the two streams, made once."""
+    stage = Stage(tmp_path_factory.mktemp("media"), "embedded", 1)
+    stage.make_media()
+    return stage.media
+
+
+@pytest.fixture
+def stage(tmp_path: Path, media: Path) -> Iterator[Stage]:
+    stage = Stage(tmp_path, "embedded", free_port())
+    stage.media = media
+    yield stage
+    stage.clear()
+
+
+def wait_for(stage: Stage, what: Callable[[Any], bool], limit_s: float = 40.0) -> Any:
+    """Ask for the status until it is so."""
+    deadline_s = time.monotonic() + limit_s
+    now: Any = {}
+    while time.monotonic() < deadline_s:
+        now = stage.status()
+        if now and what(now):
+            return now
+        if stage.processes["agent"].poll() is not None:
+            break
+        time.sleep(0.3)
+    log = (stage.folder / "agent.log").read_text()[-3000:]
+    pytest.fail(f"never so; last status {now}; log:\n{log}")
+
+
+def stop(stage: Stage, number: signal.Signals) -> tuple[int, float]:
+    """Send a signal to the agent; gives exit code and seconds."""
+    process = stage.processes.pop("agent")
+    begun_s = time.monotonic()
+    process.send_signal(number)
+    return process.wait(10), time.monotonic() - begun_s
+
+
+def rows(stage: Stage, query: str) -> list[tuple[Any, ...]]:
+    """Read the agent's database."""
+    connection = sqlite3.connect(f"file:{stage.state / 'outpost.db'}?mode=ro", uri=True)
+    try:
+        return connection.execute(query).fetchall()
+    finally:
+        connection.close()
+
+
+def test_from_camera_to_receipt_stop_and_go_on(stage: Stage) -> None:
+    prepare(stage, Screen(is_quiet=True))
+    wait_for(stage, lambda now: now["clips_receipted"] >= 1)
+    second = subprocess.run(
+        stage.outpost("run", *stage.config()), cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert second.returncode == 1
+    assert "another agent runs on it" in second.stderr
+
+    code, took_s = stop(stage, signal.SIGTERM)
+    assert code == 0
+    assert took_s < 5
+    assert rows(stage, "SELECT count(*) FROM event WHERE state = 'open'") == [(0,)]
+    assert rows(stage, "SELECT count(*) FROM segment WHERE state = 'open'") == [(0,)]
+    before = rows(stage, "SELECT id FROM event")
+
+    time.sleep(3)  # longer than what the camera sends of the past when it is opened
+    stage.start_agent()
+    after = wait_for(stage, lambda now: now["events_closed"] > len(before))
+    assert after["running"]
+    assert rows(stage, "SELECT value FROM meta WHERE key = 'boot'") == [("2",)]
+    assert set(before) <= set(rows(stage, "SELECT id FROM event"))
+    gaps = rows(stage, "SELECT reason, to_utc_ns - from_utc_ns FROM gap")
+    assert [reason for reason, _ in gaps] == ["the agent was not running"]
+    assert 0 < gaps[0][1] < 30e9
+
+    stage.stop("camera")
+    wait_for(
+        stage,
+        lambda now: (
+            not any(
+                now[name]
+                for name in ("events_open", "clips_wanted", "files_waiting", "receipts_waiting")
+            )
+        ),
+        60,
+    )
+    code, took_s = stop(stage, signal.SIGINT)
+    assert code == 0
+    assert took_s < 5
+    closed = {row[0] for row in rows(stage, "SELECT id FROM event")}
+    centre = stage.json("receive", "--status", "--json", "--store", str(stage.store))
+    assert sorted(row["event_id"] for row in centre["events"]) == sorted(closed)
+    assert stage.verify()["ok"]
+    assert PASSWORD not in (stage.folder / "agent.log").read_text()
+
+
+def test_wrong_password_is_told_and_nothing_else_stops(stage: Stage) -> None:
+    prepare(stage, Screen(is_quiet=True), agent_password="not-the-password")
+    now = wait_for(stage, lambda now: now["cameras"][0]["recording"] == "auth_failed")
+    assert "turned down" in now["cameras"][0]["detail"]
+    wait_for(stage, lambda now: now["link"] == "connected")
+    time.sleep(3)
+    centre = stage.json("receive", "--status", "--json", "--store", str(stage.store))
+    assert centre["devices"][0]["device"] == "cam-0001"
+    log = (stage.folder / "agent.log").read_text()
+    assert "not-the-password" not in log
+    assert stage.control({"do": "stats"})["failed_logins"] <= 5
+    assert stop(stage, signal.SIGTERM)[0] == 0
+
+
+def test_a_model_cut_short_leaves_recording(stage: Stage) -> None:
+    manifest = json.loads((MODELS / "ssd_mobilenetv2_oidv4_int8.json").read_text())
+    model = stage.folder / manifest["file"]
+    model.write_bytes((MODELS / manifest["file"]).read_bytes()[:-1000])
+    broken = stage.folder / "model.json"
+    broken.write_text(json.dumps(manifest))
+    stage.extra["detector.model"] = broken
+    prepare(stage, Screen(is_quiet=True))
+    now = wait_for(stage, lambda now: now["detector"].startswith("degraded"))
+    assert manifest["file"] in now["detector"]
+    now = wait_for(stage, lambda now: now["cameras"][0]["packets"] > 30)
+    assert now["cameras"][0]["recording"] == "streaming"
+    assert now["events_open"] + now["events_closed"] == 0
+    assert stop(stage, signal.SIGTERM)[0] == 0
+    assert rows(stage, "SELECT count(*) FROM segment WHERE state = 'closed'")[0][0] >= 1
+
+
+def test_without_a_broker_everything_is_kept(stage: Stage) -> None:
+    prepare(stage, Screen(is_quiet=True))
+    assert stage.broker is not None
+    stage.broker.kill()
+    now = wait_for(stage, lambda now: now["clips_sealed"] >= 1)
+    assert now["link"] in ("waiting", "connecting")
+    assert now["receipts_waiting"] >= 2
+    assert stop(stage, signal.SIGTERM)[0] == 0
+    stage.broker = brokers.start("embedded", stage.broker_port, stage.broker_folder)
+    stage.start_agent()
+    wait_for(stage, lambda now: now["clips_receipted"] >= 1)
+
+
+def test_a_killed_analysis_closes_its_events_and_comes_back(stage: Stage) -> None:
+    prepare(stage, Screen(is_quiet=True))
+    wait_for(stage, lambda now: now["events_open"] >= 1)
+    for pid in stage.children("agent"):
+        subprocess.run(["kill", "-9", str(pid)], check=True)
+    wait_for(
+        stage,
+        lambda _: (
+            rows(stage, "SELECT count(*) FROM event WHERE body LIKE '%analysis restarted%'")[0][0]
+            > 0
+        ),
+    )
+    before = stage.status()["cameras"][0]["packets"]
+    now = wait_for(stage, lambda now: now["cameras"][0]["packets"] > before + 10)
+    assert now["cameras"][0]["recording"] == "streaming"
+    assert rows(stage, "SELECT count(*) FROM gap") == [(0,)]
+    wait_for(stage, lambda now: now["cameras"][0]["inferences"] > 3)
