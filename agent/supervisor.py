@@ -1,8 +1,9 @@
 """Starts workers, watches them, restarts them with back-off, ends them; alone catches everything.
 
-What a worker raises says what happens to it (agent/core/errors.py): Transient and StorageError
-are tried again for ever, Permanent and IntegrityError disable this worker alone, ConfigError ends
-the agent with 78, anything else is a defect: traced, tried again, and too many end it with 1.
+What a worker raises says what happens to it (agent/core/errors.py): Transient, StorageError and
+the machine's own OSError are tried again for ever, Permanent and IntegrityError disable this worker
+alone, ConfigError ends the agent with 78, anything else is a defect: traced, tried again, and too
+many end it with 1.
 """
 
 import os
@@ -230,7 +231,7 @@ class Supervisor:
             self._enter(post, "disabled", reason)
             _log.error("worker disabled", worker=name, reason=reason)
             return False
-        if not isinstance(error, Transient | StorageError):
+        if not isinstance(error, Transient | StorageError | OSError):
             _log.error("worker crashed", trace=True, worker=name, error=type(error).__name__)
             if self._has_crashed_too_often(post):
                 self._enter(post, "failed", reason)

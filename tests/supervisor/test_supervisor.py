@@ -127,7 +127,14 @@ def test_runs_every_worker_and_stops_with_zero() -> None:
 
 
 @pytest.mark.parametrize(
-    "error", [SourceLost("gate"), UplinkDown("broker"), StorageError("disk"), OutboxFull("full")]
+    "error",
+    [
+        SourceLost("gate"),
+        UplinkDown("broker"),
+        StorageError("disk"),
+        OutboxFull("full"),
+        OSError(28, "No space left on device"),
+    ],
 )
 def test_transient_is_restarted_until_it_works(error: Exception) -> None:
     worker = Failing(error, times=8)
