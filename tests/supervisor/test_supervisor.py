@@ -200,7 +200,7 @@ def test_few_crashes_are_survived() -> None:
 def test_old_crashes_are_forgotten() -> None:
     worker = Failing(KeyError("a defect"), times=12)
     clock = SimClock()
-    limits = SupervisorConfig(first_backoff_s=600.0, max_backoff_s=600.0, crash_window_s=900.0)
+    limits = SupervisorConfig(first_backoff_s=600.0, max_backoff_s=600.0, crash_window_s=1.0)
     run = Running(Supervisor([worker], clock, limits, notifier=Notifier()))
     run.thread.start()
     until(lambda: worker.turns > 3)  # on a simulated clock, waits of minutes pass at once
