@@ -16,6 +16,10 @@ from agent.core.model import Packet, StreamInfo
 NS_PER_US = 1000
 DEFAULT_FPS = 25
 CODECS = ("h264", "hevc")
+MOST_HELD = 32  # H.264 and H.265 reorder at most 16 pictures
+START_CODE = b"\x00\x00\x01"
+HEAD_BYTES = 4096  # parameter sets stand at the front of a key frame
+H264_SPS, HEVC_SPS = 7, 33
 _AvPacket: TypeAlias = "av.Packet[VideoStream]"
 _PRFT = struct.Struct("<qi")  # AVProducerReferenceTime: wall clock in us, flags
 
@@ -61,14 +65,18 @@ def annex_b(found: "Iterable[_AvPacket]", stream: VideoStream) -> Iterator[_AvPa
 
 
 def packets_of(
-    found: "Iterable[_AvPacket]", info: StreamInfo, clock: Clock, *, is_live: bool
+    found: "Iterable[_AvPacket]", info: StreamInfo, clock: Clock, name: str
 ) -> Iterator[Packet]:
     """Translate demuxed packets, from the first key frame on.
 
-    A live stream's first packet comes without times: it is held until the next one shows
-    where it belongs. A flush packet (no bytes) ends the stream.
+    A live stream's first packets come without times, as many as libav thinks that pictures may
+    be reordered: they are held until one shows where they belong. A flush packet (no bytes)
+    ends the stream.
+
+    Raises:
+        Unsupported: the stream carries no times.
     """
-    held: _AvPacket | None = None
+    held: list[_AvPacket] = []
     has_key = False
     for packet in found:
         if packet.size == 0:
@@ -77,13 +85,15 @@ def packets_of(
             continue
         has_key = True
         if packet.dts is None or packet.pts is None:
-            if held is None and is_live:
-                held = packet
+            held.append(packet)
+            if len(held) > MOST_HELD:
+                raise Unsupported(
+                    f"{name}: {info.codec} stream without times; allowed: pts and dts"
+                )
             continue
-        if held is not None:
-            early = packet.dts - _step(held, packet, info)
-            yield _translate(held, early, early, info, clock)
-            held = None
+        if held:
+            yield from _timed(held, packet, info, clock)
+            held = []
         yield _translate(packet, packet.pts, packet.dts, info, clock)
 
 
@@ -91,14 +101,33 @@ def _is_length_prefixed(extradata: bytes) -> bool:
     return extradata[:1] == b"\x01"  # avcC and hvcC begin with their version
 
 
-def _step(held: _AvPacket, following: _AvPacket, info: StreamInfo) -> int:
-    for packet in (held, following):
+def _timed(
+    held: list[_AvPacket], following: _AvPacket, info: StreamInfo, clock: Clock
+) -> Iterator[Packet]:
+    """Give held packets the times that lead up to the one that follows them."""
+    step = _step([*held, following], info)
+    known = [packet.pts for packet in (*held, following) if packet.pts is not None]
+    first_pts = min(known) - step
+    is_shown_as_coded = following.pts == following.dts and known == sorted(set(known))
+    for place, packet in enumerate(held):
+        pts = first_pts if packet.pts is None else packet.pts
+        dts = (following.dts or 0) - (len(held) - place) * step
+        if is_shown_as_coded and (place == 0 or packet.pts is not None):
+            dts = pts
+        yield _translate(packet, max(pts, dts), dts, info, clock)
+
+
+def _step(packets: list[_AvPacket], info: StreamInfo) -> int:
+    for packet in packets:
         if packet.duration:
             return int(packet.duration)
     return max(1, round(1 / (Fraction(info.fps_nominal or DEFAULT_FPS) * info.time_base)))
 
 
 def _translate(packet: _AvPacket, pts: int, dts: int, info: StreamInfo, clock: Clock) -> Packet:
+    payload = bytes(packet)
+    if packet.is_keyframe and not _has_parameter_sets(info.codec, payload):
+        payload = info.extradata + payload  # a camera may send them in its SDP alone
     return Packet(
         run="",
         pts=pts,
@@ -109,8 +138,15 @@ def _translate(packet: _AvPacket, pts: int, dts: int, info: StreamInfo, clock: C
         arrival_mono_ns=clock.mono_ns(),
         utc_ns=clock.utc_ns(),
         camera_utc_ns=_camera_utc_ns(packet),
-        payload=bytes(packet),
+        payload=payload,
     )
+
+
+def _has_parameter_sets(codec: str, payload: bytes) -> bool:
+    heads = (nal[0] for nal in payload[:HEAD_BYTES].split(START_CODE)[1:] if nal)
+    if codec == "h264":
+        return any(head & 0x1F == H264_SPS for head in heads)
+    return any(head >> 1 & 0x3F == HEVC_SPS for head in heads)
 
 
 def _camera_utc_ns(packet: _AvPacket) -> int | None:

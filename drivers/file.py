@@ -78,7 +78,7 @@ class FileSource:
             stream = _demux.video_of(container, str(self._config.path))
             try:
                 found = _demux.annex_b(container.demux(stream), stream)
-                yield from _demux.packets_of(found, info, self._clock, is_live=False)
+                yield from _demux.packets_of(found, info, self._clock, str(self._config.path))
             except av.error.FFmpegError as error:
                 raise SourceLost(f"{self._config.path}: {error.strerror}") from error
 

@@ -8,10 +8,10 @@ so packets are read on a thread of its own and watched from here.
 import contextlib
 import queue
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, TypeAlias
 from urllib.parse import quote, urlsplit, urlunsplit
 
 import av
@@ -29,7 +29,8 @@ ANALYZE_US = "100000"  # the SDP says size and codec; the default would wait 1.9
 QUEUE_PACKETS = 256
 """Packets read but not yet taken; a camera is never made to wait for us unseen."""
 POLL_S = 0.25
-JOIN_S = 2.0
+JOIN_S = 1.5
+GRACE_S = 1.0  # libav's own time limit comes first and knows more
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,40 +71,57 @@ class RtspSource:
     def __init__(self, config: Config, clock: Clock) -> None:
         self._config = config
         self._clock = clock
-        self._container: av.container.InputContainer | None = None
+        self._lock = threading.Lock()
+        self._container: av.container.InputContainer | None = None  # open, and not yet read
         self._info: StreamInfo | None = None
         self._closed = threading.Event()
 
     def open(self) -> StreamInfo:
-        """See `Source.open`."""
+        """See `Source.open`; `close` from another thread ends it."""
+        self._let_go()
         self._closed.clear()
         av.logging.set_level(None)  # libav would print the address, password included
-        container = self._connect()
+        found = _Opening(self._connect, self._config.url).wait(
+            self._closed, self._config.open_timeout_s
+        )
+        if isinstance(found, AgentError):
+            raise found
         try:
-            self._info = _demux.info_of(_demux.video_of(container, self._config.url))
+            info = _demux.info_of(_demux.video_of(found, self._config.url))
         except AgentError:
-            container.close()
+            found.close()
             raise
-        self._container = container
-        return self._info
+        with self._lock:
+            self._container, self._info = found, info
+        return info
 
     def packets(self) -> Iterator[Packet]:
         """See `Source.packets`."""
-        container, info = self._container, self._info
+        container, info = self._take_container(), self._info
         if container is None or info is None:
             raise SourceLost(f"{self._config.url}: not open")
-        reader = _Reader(container, info, self._clock, self._closed)
+        reader = _Reader(container, self._config.url, info, self._clock, self._closed)
         reader.start()
         try:
             yield from self._watched(reader)
         finally:
             self._closed.set()
-            self._container = None
             reader.end()
 
     def close(self) -> None:
-        """See `Source.close`; the container is closed by the thread that reads it."""
+        """See `Source.close`; a container in use is closed by the thread that reads it."""
         self._closed.set()
+        self._let_go()
+
+    def _let_go(self) -> None:
+        container = self._take_container()
+        if container is not None:
+            container.close()
+
+    def _take_container(self) -> "av.container.InputContainer | None":
+        with self._lock:
+            container, self._container = self._container, None
+        return container
 
     def _watched(self, reader: "_Reader") -> Iterator[Packet]:
         silent_s = 0.0
@@ -117,28 +135,32 @@ class RtspSource:
                         f"{self._config.url}: no packet for {silent_s:.1f} s"
                     ) from None
                 continue
-            if isinstance(item, str):
+            if isinstance(item, AgentError):
                 if self._closed.is_set():
                     return
-                raise SourceLost(f"{self._config.url}: {item}")
+                raise item
             silent_s = 0.0
             yield item
 
-    def _connect(self) -> av.container.InputContainer:
+    def _connect(self) -> "_Opened":
         url = self._config.url
         timeout_s = (self._config.open_timeout_s, max(1.0, self._config.stall_s / 2))
         options = {"rtsp_transport": "tcp", "analyzeduration": ANALYZE_US}
+        # libav's errors hold the address with the password: ours are made here and raised
+        # elsewhere, so that not even their context leads there.
         try:
             return av.open(self._address(), options=options, timeout=timeout_s)
+        except AuthRefused as error:
+            return error
         except (av.error.HTTPUnauthorizedError, av.error.HTTPForbiddenError):
-            raise AuthRefused(
+            return AuthRefused(
                 f"{url}: user {self._config.user!r} turned down; allowed: the camera's own user"
                 " and the password in password_path"
-            ) from None
+            )
         except (av.error.HTTPNotFoundError, av.error.HTTPBadRequestError):
-            raise Unsupported(f"{url}: the camera has no such path") from None
+            return Unsupported(f"{url}: the camera has no such path")
         except (av.error.FFmpegError, OSError) as error:
-            raise SourceLost(f"{url}: {error.strerror or type(error).__name__}") from None
+            return SourceLost(f"{url}: {error.strerror or type(error).__name__}")
 
     def _address(self) -> str:
         if not self._config.user:
@@ -158,18 +180,62 @@ class RtspSource:
             ) from None
 
 
+_Opened: TypeAlias = av.container.InputContainer | AgentError
+
+
+class _Opening:
+    """Opens on a thread of its own, because libav cannot be called off."""
+
+    def __init__(self, connect: "Callable[[], _Opened]", url: str) -> None:
+        self._connect = connect
+        self._url = url
+        self._found: queue.Queue[_Opened] = queue.Queue(1)
+        self._is_abandoned = threading.Event()
+
+    def wait(self, closed: threading.Event, timeout_s: float) -> "_Opened":
+        """Give what was opened, or why not; after that nothing is left open behind it."""
+        thread = threading.Thread(target=self._open, name="rtsp-open", daemon=True)
+        thread.start()
+        waited_s = 0.0
+        while not closed.is_set() and waited_s < timeout_s + GRACE_S:
+            try:
+                found = self._found.get(timeout=POLL_S)
+            except queue.Empty:
+                waited_s += POLL_S
+                continue
+            thread.join()
+            return found
+        self._is_abandoned.set()
+        self._discard()
+        reason = "closed" if closed.is_set() else f"no answer for {waited_s:.0f} s"
+        return SourceLost(f"{self._url}: {reason}")
+
+    def _open(self) -> None:
+        self._found.put(self._connect())
+        if self._is_abandoned.is_set():
+            self._discard()
+
+    def _discard(self) -> None:
+        with contextlib.suppress(queue.Empty):
+            found = self._found.get_nowait()
+            if not isinstance(found, AgentError):
+                found.close()
+
+
 class _Reader:
     """Reads a container on its own thread, and closes it there."""
 
     def __init__(
         self,
         container: av.container.InputContainer,
+        url: str,
         info: StreamInfo,
         clock: Clock,
         closed: threading.Event,
     ) -> None:
-        self.packets: queue.Queue[Packet | str] = queue.Queue(QUEUE_PACKETS)
+        self.packets: queue.Queue[Packet | AgentError] = queue.Queue(QUEUE_PACKETS)
         self._container = container
+        self._url = url
         self._info = info
         self._clock = clock
         self._closed = closed
@@ -184,21 +250,27 @@ class _Reader:
         self._thread.join(JOIN_S)
 
     def _read(self) -> None:
-        reason = "the camera ended the stream"
         try:
-            stream = self._container.streams.video[0]
-            found = self._container.demux(stream)
-            for packet in _demux.packets_of(found, self._info, self._clock, is_live=True):
-                if not self._put(packet):
-                    return
-        except (av.error.FFmpegError, OSError) as error:
-            reason = error.strerror or type(error).__name__
+            end = self._read_on()
         finally:
             with contextlib.suppress(av.error.FFmpegError, OSError):
                 self._container.close()
-        self._put(reason)
+        self._put(end)
 
-    def _put(self, item: Packet | str) -> bool:
+    def _read_on(self) -> AgentError:
+        try:
+            stream = self._container.streams.video[0]
+            found = self._container.demux(stream)
+            for packet in _demux.packets_of(found, self._info, self._clock, self._url):
+                if not self._put(packet):
+                    break
+        except (av.error.FFmpegError, OSError) as error:
+            return SourceLost(f"{self._url}: {error.strerror or type(error).__name__}")
+        except Unsupported as error:
+            return error
+        return SourceLost(f"{self._url}: the camera ended the stream")
+
+    def _put(self, item: Packet | AgentError) -> bool:
         while not self._closed.is_set():
             try:
                 self.packets.put(item, timeout=POLL_S)
