@@ -54,16 +54,25 @@ class Control:
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Take orders, a line each, until the other side closes."""
-        while line := await reader.readline():
-            try:
-                order = json.loads(line)
-                answer = await self._actions[order["do"]](order)
-            except (ValueError, KeyError, TypeError) as error:
-                allowed = ", ".join(self._actions)
-                answer = {"ok": False, "error": f"{type(error).__name__}; allowed: do = {allowed}"}
-            writer.write(json.dumps(answer).encode() + b"\n")
-            await writer.drain()
-        writer.close()
+        try:
+            while (answer := await self._next_answer(reader)) is not None:
+                writer.write(json.dumps(answer).encode() + b"\n")
+                await writer.drain()
+        except ConnectionError:
+            pass  # whoever asked has gone
+        finally:
+            writer.close()
+
+    async def _next_answer(self, reader: asyncio.StreamReader) -> Answer | None:
+        try:
+            line = await reader.readline()
+            if not line:
+                return None
+            order = json.loads(line)
+            return await self._actions[order["do"]](order)
+        except (ValueError, KeyError, TypeError, OSError) as error:
+            allowed = ", ".join(self._actions)
+            return {"ok": False, "error": f"{type(error).__name__}; allowed: do = {allowed}"}
 
     async def _drop(self, _order: Mapping[str, Any]) -> Answer:
         return {"ok": True, "dropped": self._camera.drop_all()}

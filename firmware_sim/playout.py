@@ -37,6 +37,8 @@ def read(path: Path) -> Recording:
         ValueError: it holds something else.
     """
     with av.open(str(path)) as container:
+        if not container.streams.video:
+            raise ValueError(f"{path}: no video")
         stream = container.streams.video[0]
         if stream.codec_context.name != "h264":
             raise ValueError(f"{path}: codec {stream.codec_context.name}; allowed: h264")

@@ -147,7 +147,7 @@ class Connection:
             for name, _, value in (line.partition(":") for line in lines[1:] if line)
         }
         length = headers.get("content-length", "0")
-        if length.isdigit() and 0 < int(length) <= MAX_HEADER_BYTES:
+        if length.isdecimal() and 0 < int(length) <= MAX_HEADER_BYTES:
             await self._reader.readexactly(int(length))
         if len(words) != 3 or not words[2].startswith("RTSP/"):  # noqa: PLR2004 - method, url, version
             return Request("", "", headers, "")

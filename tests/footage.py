@@ -51,11 +51,11 @@ def numbered(
 
 @functools.cache
 def noisy(pictures: int = 30) -> Path:
-    """Give an MP4 of about 30 kB a picture, to fill buffers."""
+    """Give an MP4 of about 150 kB a picture, to fill buffers."""
     path = folder() / f"noisy-{pictures}.mp4"
     dice = np.random.default_rng(1)
     with av.open(str(path), "w") as container:
-        options = {"preset": "ultrafast", "bf": "0", "qp": "18", "x264-params": "scenecut=0"}
+        options = {"preset": "ultrafast", "bf": "0", "qp": "4", "x264-params": "scenecut=0"}
         stream = container.add_stream("libx264", rate=FPS, options=options)
         stream.width, stream.height, stream.pix_fmt = 320, 180, "yuv420p"
         stream.gop_size = GOP
