@@ -3,14 +3,14 @@
 import hashlib
 import json
 import sqlite3
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, MutableMapping
 from dataclasses import dataclass
 from typing import Any
 
 from agent.core import wire
 from agent.core.clock import NS_PER_MS, Clock
 from agent.core.errors import ChainBroken
-from agent.evidence.keys import DeviceKey, envelope
+from agent.evidence.keys import DeviceKey, PublicKey, envelope, open_envelope
 
 PAYLOAD_TYPE = "application/vnd.outpost.custody+json"
 NO_HASH = "0" * 64
@@ -85,22 +85,55 @@ def entry_hash(entry: Mapping[str, Any]) -> str:
     return hashlib.sha256(wire.canonical(content)).hexdigest()
 
 
-def check_chain(entries: Iterable[Mapping[str, Any]]) -> Head:
+def check_chain(
+    entries: Iterable[Mapping[str, Any]], hashes: MutableMapping[int, str] | None = None
+) -> Head:
     """Check entries, oldest first, `detail` as an object or as its JSON text.
+
+    Args:
+        entries: the log from its first entry; it is read once.
+        hashes: filled with the hash of each entry by its number, for signed heads.
 
     Raises:
         ChainBroken: naming the first entry that was changed, removed or reordered.
     """
     last = Head(0, NO_HASH)
     for found in entries:
-        entry = dict(found)
-        if isinstance(entry.get("detail"), str):
-            entry["detail"] = json.loads(entry["detail"])
-        if entry["seq"] != last.seq + 1:
-            raise ChainBroken(f"custody: entry {entry['seq']} stands where {last.seq + 1} belongs")
-        if entry["previous"] != last.hash:
-            raise ChainBroken(f"custody: entry {entry['seq']} does not follow the one before it")
-        if entry_hash(entry) != entry["hash"]:
-            raise ChainBroken(f"custody: entry {entry['seq']} was changed")
-        last = Head(entry["seq"], entry["hash"])
+        number = last.seq + 1
+        try:
+            last = _follow(last, found)
+        except (KeyError, TypeError, ValueError, RecursionError) as error:
+            raise ChainBroken(f"custody: entry {number}: no entry of a log: {error}") from error
+        if hashes is not None:
+            hashes[last.seq] = last.hash
     return last
+
+
+def check_head(document: wire.Json, key: PublicKey, hashes: Mapping[int, str]) -> Head:
+    """Check a signed head against the log that `check_chain` has gone through.
+
+    Raises:
+        IntegrityError: naming the first thing wrong.
+        ChainBroken: the log was cut before that entry, or is another one.
+    """
+    signed = wire.decode("custody", open_envelope(document, PAYLOAD_TYPE, key))
+    said = Head(signed["seq"], signed["hash"])
+    if said.seq > len(hashes):
+        raise ChainBroken(f"custody: ends at entry {len(hashes)}; signed: entry {said.seq}")
+    if {0: NO_HASH, **hashes}[said.seq] != said.hash:
+        raise ChainBroken(f"custody: entry {said.seq} is not the one that was signed")
+    return said
+
+
+def _follow(last: Head, found: Mapping[str, Any]) -> Head:
+    entry = dict(found)
+    if isinstance(entry["detail"], str):
+        entry["detail"] = json.loads(entry["detail"])
+    number = last.seq + 1
+    if entry["seq"] != number:
+        raise ChainBroken(f"custody: entry {entry['seq']} stands where {number} belongs")
+    if entry["previous"] != last.hash:
+        raise ChainBroken(f"custody: entry {number} does not follow the one before it")
+    if entry_hash(entry) != entry["hash"]:
+        raise ChainBroken(f"custody: entry {number} was changed")
+    return Head(number, entry["hash"])

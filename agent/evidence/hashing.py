@@ -69,8 +69,8 @@ class LeafHasher:
 class Writable(Protocol):
     """Where bytes go."""
 
-    def write(self, data: bytes, /) -> int:
-        """Take bytes."""
+    def write(self, data: memoryview, /) -> int:
+        """Take bytes, and say how many were taken."""
         ...
 
 
@@ -82,9 +82,11 @@ class HashingWriter:
         self._hasher = LeafHasher()
 
     def write(self, data: bytes) -> int:
-        """Write and hash."""
-        self._stream.write(data)
+        """Write all of it and hash it."""
         self._hasher.update(data)
+        left = memoryview(data)
+        while left:
+            left = left[self._stream.write(left) :]
         return len(data)
 
     def finish(self) -> FileHash:

@@ -7,13 +7,12 @@ type and the exact bytes of the payload, so that nothing has to be re-serialised
 import base64
 import binascii
 import hashlib
-import os
 import stat
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
-from cryptography.exceptions import InvalidSignature
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 from cryptography.hazmat.primitives.serialization import (
     Encoding,
@@ -51,7 +50,7 @@ class PublicKey:
             key = load_pem_public_key(path.read_bytes())
         except OSError as error:
             raise ConfigError(f"{path}: {error.strerror}; allowed: a public key file") from error
-        except ValueError as error:
+        except (ValueError, UnsupportedAlgorithm) as error:
             raise ConfigError(f"{path}: no public key; allowed: Ed25519 in PEM form") from error
         if not isinstance(key, Ed25519PublicKey):
             raise ConfigError(f"{path}: {type(key).__name__}; allowed: Ed25519 in PEM form")
@@ -71,10 +70,9 @@ class PublicKey:
     def is_signed(self, payload_type: str, payload: bytes, signature: str) -> bool:
         """Whether this key made the base64 signature over the payload and its type."""
         try:
-            raw = base64.b64decode(signature, validate=True)
             key = Ed25519PublicKey.from_public_bytes(self.raw)
-            key.verify(raw, pae(payload_type, payload))
-        except (InvalidSignature, binascii.Error, ValueError):
+            key.verify(_unbase64(signature), pae(payload_type, payload))
+        except (InvalidSignature, ValueError):
             return False
         return True
 
@@ -90,18 +88,18 @@ class DeviceKey:
         """Read the key, or make it at first start; the public half stands beside it as `.pub`.
 
         Raises:
-            ConfigError: the file is no key, cannot be read, or others may read it.
+            ConfigError: the file is no key, cannot be read or made, or others may read it.
         """
-        if not path.exists():
-            cls._create(path)
         try:
+            if not path.exists():
+                cls._create(path)
             mode = stat.S_IMODE(path.stat().st_mode)
             if mode & 0o077:
                 raise ConfigError(f"{path}: mode {mode:04o} lets others read it; allowed: 0600")
             key = load_pem_private_key(path.read_bytes(), password=None)
         except OSError as error:
             raise ConfigError(f"{path}: {error.strerror}; allowed: a private key file") from error
-        except (ValueError, TypeError) as error:
+        except (ValueError, TypeError, UnsupportedAlgorithm) as error:
             raise ConfigError(f"{path}: no private key; allowed: Ed25519 in PEM form") from error
         if not isinstance(key, Ed25519PrivateKey):
             raise ConfigError(f"{path}: {type(key).__name__}; allowed: Ed25519 in PEM form")
@@ -128,15 +126,16 @@ class DeviceKey:
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         key = Ed25519PrivateKey.generate()
         pem = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
-        before = os.umask(0o077)
-        try:
-            write_atomic(path, pem, KEY_FILE_MODE)
-        finally:
-            os.umask(before)
+        write_atomic(path, pem, KEY_FILE_MODE)
 
     def _publish(self, path: Path) -> None:
-        if not path.exists() or path.read_bytes() != self.public.pem:
-            write_atomic(path, self.public.pem, PUBLIC_FILE_MODE)
+        try:
+            if not path.exists() or path.read_bytes() != self.public.pem:
+                write_atomic(path, self.public.pem, PUBLIC_FILE_MODE)
+        except OSError as error:
+            raise ConfigError(
+                f"{path}: {error.strerror}; allowed: a file for the public key"
+            ) from error
 
 
 def pae(payload_type: str, payload: bytes) -> bytes:
@@ -163,13 +162,24 @@ def open_envelope(document: Json, payload_type: str, key: PublicKey) -> bytes:
     if document["payloadType"] != payload_type:
         raise IntegrityError(f"payload type {document['payloadType']!r}; allowed: {payload_type!r}")
     try:
-        payload = base64.b64decode(document["payload"], validate=True)
-    except binascii.Error as error:
+        payload = _unbase64(document["payload"])
+    except ValueError as error:
         raise IntegrityError(f"payload: not base64: {error}") from error
     signatures = [item for item in document["signatures"] if item["keyid"] == key.keyid]
     if not signatures:
-        named = ", ".join(str(item["keyid"]) for item in document["signatures"])
-        raise IntegrityError(f"signature: made by {named or 'nobody'}; wanted: {key.keyid}")
+        named = ", ".join(str(item["keyid"])[:80] for item in document["signatures"])
+        raise IntegrityError(f"signature: made by {named!r}; wanted: {key.keyid}")
     if not any(key.is_signed(payload_type, payload, item["sig"]) for item in signatures):
         raise IntegrityError(f"signature of {key.keyid}: does not fit the payload")
     return payload
+
+
+def _unbase64(text: str) -> bytes:
+    """Decode the one text that stands for these bytes: spare bits of the last letter must be 0."""
+    try:
+        raw = base64.b64decode(text, validate=True)
+    except binascii.Error as error:
+        raise ValueError(str(error)) from error
+    if base64.b64encode(raw).decode() != text:
+        raise ValueError("spare bits are set")
+    return raw

@@ -7,7 +7,9 @@ from typing import Any
 
 from agent.core import wire
 from agent.core.clock import NS_PER_MS, Clock
-from agent.core.files import write_atomic
+from agent.core.errors import HashMismatch, MalformedMessage
+from agent.core.files import TEMP_SUFFIX, write_atomic
+from agent.evidence import receipt
 from agent.evidence.hashing import LEAF_BYTES, FileHash
 from agent.evidence.keys import DeviceKey, PublicKey, envelope, open_envelope
 
@@ -53,10 +55,11 @@ def seal(
     """Write `manifest.json` into the folder and give the signed envelope it holds.
 
     Raises:
-        MalformedMessage: the facts do not fit the schema.
+        MalformedMessage: the facts do not fit the schema, or a file's name is not allowed.
         OSError: the disk refuses.
     """
     document = wire.check("manifest", _document(facts, files, clock))
+    _check_names(document)
     signed = envelope(key, PAYLOAD_TYPE, wire.canonical(document))
     write_atomic(folder / FILE_NAME, wire.encode(signed))
     return signed
@@ -68,7 +71,52 @@ def read(signed: wire.Json, key: PublicKey) -> wire.Json:
     Raises:
         IntegrityError: naming the first thing wrong.
     """
-    return wire.decode("manifest", open_envelope(signed, PAYLOAD_TYPE, key))
+    payload = open_envelope(signed, PAYLOAD_TYPE, key)
+    document = wire.decode("manifest", payload)
+    try:
+        is_canonical = wire.canonical(document) == payload
+    except (TypeError, ValueError) as error:
+        raise MalformedMessage(f"manifest: {error}") from error
+    if not is_canonical:
+        raise MalformedMessage("manifest: not in canonical form; allowed: sorted keys, no spaces")
+    _check_names(document)
+    return document
+
+
+def check_file(found: FileHash, entry: wire.Json) -> None:
+    """Compare what was read with a file's entry in a manifest.
+
+    Raises:
+        HashMismatch: naming the first difference; a leaf by its number and its bytes.
+    """
+    if found.size_bytes != entry["size_bytes"]:
+        raise HashMismatch(f"{found.size_bytes} bytes; manifest: {entry['size_bytes']}")
+    if len(found.leaves) != len(entry["leaves"]):
+        raise HashMismatch(f"{len(found.leaves)} leaves; manifest: {len(entry['leaves'])}")
+    for number, (here, there) in enumerate(zip(found.leaves, entry["leaves"], strict=True)):
+        if here != there:
+            first = number * LEAF_BYTES
+            last = min(first + LEAF_BYTES, found.size_bytes) - 1
+            raise HashMismatch(f"leaf {number}, bytes {first} to {last}: {here}; manifest: {there}")
+    for name, whole in (("leaf_root", found.leaf_root), ("sha256", found.sha256)):
+        if whole != entry[name]:
+            raise HashMismatch(f"{name} {whole}; manifest: {entry[name]}")
+
+
+def _check_names(document: wire.Json) -> None:
+    """Refuse names that a hand-over needs for itself, and names that stand twice."""
+    names = [entry["name"] for entry in document["files"]]
+    for name in names:
+        if (
+            name == FILE_NAME
+            or name.startswith(receipt.FILE_PREFIX)
+            or name.endswith(TEMP_SUFFIX)
+            or names.count(name) > 1
+        ):
+            raise MalformedMessage(
+                f"manifest: file {name!r}; allowed: each name once, not {FILE_NAME},"
+                f" {receipt.FILE_PREFIX}…, …{TEMP_SUFFIX}"
+            )
 
 
 def _document(facts: ManifestFacts, files: Sequence[FileEntry], clock: Clock) -> dict[str, Any]:

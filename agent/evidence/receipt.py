@@ -9,6 +9,12 @@ from agent.evidence.keys import DeviceKey, PublicKey
 
 FILE_TYPE = "application/vnd.outpost.receipt.file+json"
 ROWS_TYPE = "application/vnd.outpost.receipt.rows+json"
+FILE_PREFIX = "receipt-"
+
+
+def file_name(name: str) -> str:
+    """Give the name under which the receipt for a file stands beside it."""
+    return f"{FILE_PREFIX}{name}.json"
 
 
 def sign_file_receipt(fields: Mapping[str, Any], key: DeviceKey) -> wire.Json:
@@ -63,5 +69,9 @@ def _check(payload_type: str, document: wire.Json, key: PublicKey) -> None:
     if document["keyid"] != key.keyid:
         raise ReceiptInvalid(f"receipt: made by {document['keyid']}; pinned: {key.keyid}")
     unsigned = {name: value for name, value in document.items() if name != "sig"}
-    if not key.is_signed(payload_type, wire.canonical(unsigned), document["sig"]):
+    try:
+        content = wire.canonical(unsigned)
+    except (TypeError, ValueError) as error:
+        raise ReceiptInvalid(f"receipt: {error}") from error
+    if not key.is_signed(payload_type, content, document["sig"]):
         raise ReceiptInvalid(f"receipt: the signature of {key.keyid} does not fit")

@@ -5,20 +5,20 @@ A hand-over is a folder with `manifest.json`, the files it names and, at the cen
 """
 
 import json
+import stat
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from agent.core import wire
-from agent.core.errors import ConfigError, HashMismatch, IntegrityError
-from agent.evidence import custody, manifest
-from agent.evidence.hashing import LEAF_BYTES, FileHash, hash_file
-from agent.evidence.keys import PublicKey, open_envelope
-from agent.evidence.receipt import check_file_receipt
+from agent.core.errors import ChainBroken, ConfigError, HashMismatch, IntegrityError
+from agent.evidence import custody, manifest, receipt
+from agent.evidence.hashing import hash_file
+from agent.evidence.keys import PublicKey
 
-RECEIPT_PREFIX = "receipt-"
 MAX_TEXT_BYTES = 64 << 20
+MAX_LINE_BYTES = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +27,12 @@ class Check:
 
     what: str
     wrong: str = ""
+
+    @property
+    def text(self) -> str:
+        """One line; names that are not UTF-8 are shown with escapes."""
+        line = f"{self.what}: {self.wrong}" if self.wrong else self.what
+        return line.encode("utf-8", "backslashreplace").decode()
 
 
 @dataclass(slots=True)
@@ -44,15 +50,11 @@ class Report:
     @property
     def first_wrong(self) -> str:
         """The first thing wrong, empty if there is none."""
-        return next((f"{item.what}: {item.wrong}" for item in self.checks if item.wrong), "")
+        return next((item.text for item in self.checks if item.wrong), "")
 
     def text(self) -> str:
         """Give a line for each check and the verdict."""
-        lines = [
-            f"{'WRONG' if item.wrong else 'ok   '}  {item.what}"
-            + (f": {item.wrong}" if item.wrong else "")
-            for item in self.checks
-        ]
+        lines = [f"{'WRONG' if item.wrong else 'ok   '}  {item.text}" for item in self.checks]
         if self.ok:
             return "\n".join([*lines, f"verified: {self.checked}, nothing wrong"])
         return "\n".join([*lines, f"NOT verified: {self.first_wrong or 'nothing to check'}"])
@@ -73,15 +75,20 @@ class Report:
 def verify(path: Path, device_key: PublicKey, receiver_key: PublicKey | None = None) -> Report:
     """Check a hand-over's folder or manifest, a folder of such, or a custody log.
 
+    Args:
+        path: what is to be checked; a custody log may hold signed heads on lines of their own.
+        device_key: the public key of the device that made it.
+        receiver_key: the centre's; when given, every file needs its receipt.
+
     Raises:
         ConfigError: there is no such path, or nothing in it that could be checked.
     """
     report = Report()
     if path.is_dir():
-        folders = sorted({found.parent for found in path.rglob(manifest.FILE_NAME)})
-        for folder in folders:
+        for folder in sorted({found.parent for found in path.rglob(manifest.FILE_NAME)}):
             report.checks += _hand_over(folder, device_key, receiver_key)
             report.checked += 1
+        report.checks += _without_manifest(path)
     elif path.name == manifest.FILE_NAME:
         report.checks += _hand_over(path.parent, device_key, receiver_key)
         report.checked = 1
@@ -105,20 +112,33 @@ def _hand_over(
         yield Check(f"{name}/{manifest.FILE_NAME}", str(error))
         return
     yield Check(f"{name}/{manifest.FILE_NAME}: signed by {device_key.keyid}")
+    named = {manifest.FILE_NAME}
     for entry in document["files"]:
         yield _file(folder, entry)
-        yield from _receipt(folder, entry, document["device"], receiver_key)
-    named = {entry["name"] for entry in document["files"]} | {manifest.FILE_NAME}
+        if receiver_key is not None:
+            yield _receipt(folder, entry, document["device"], receiver_key)
+        named |= {entry["name"], receipt.file_name(entry["name"])}
     for found in sorted(folder.iterdir()):
-        if found.name not in named and not found.name.startswith(RECEIPT_PREFIX):
+        if found.name not in named:
             yield Check(f"{name}/{found.name}", "does not stand in the manifest")
+
+
+def _without_manifest(path: Path) -> Iterator[Check]:
+    """Name folders beside the hand-overs whose manifest is gone."""
+    found = {manifest_path.parent for manifest_path in path.rglob(manifest.FILE_NAME)}
+    for parent in sorted({folder.parent for folder in found if folder != path}):
+        for folder in sorted(parent.iterdir()):
+            if folder.is_dir() and folder not in found and any(map(Path.is_file, folder.iterdir())):
+                yield Check(folder.name, f"holds no {manifest.FILE_NAME}")
 
 
 def _file(folder: Path, entry: wire.Json) -> Check:
     path = folder / entry["name"]
     what = f"{folder.name}/{entry['name']}"
     try:
-        _compare(hash_file(path), entry)
+        if not stat.S_ISREG(path.lstat().st_mode):
+            return Check(what, "no plain file")
+        manifest.check_file(hash_file(path), entry)
     except OSError as error:
         return Check(what, error.strerror or "cannot be read")
     except HashMismatch as error:
@@ -126,65 +146,70 @@ def _file(folder: Path, entry: wire.Json) -> Check:
     return Check(f"{what}: {entry['size_bytes']} bytes, sha256 {entry['sha256']}")
 
 
-def _compare(found: FileHash, entry: wire.Json) -> None:
-    if found.size_bytes != entry["size_bytes"]:
-        raise HashMismatch(f"{found.size_bytes} bytes; manifest: {entry['size_bytes']}")
-    if len(found.leaves) != len(entry["leaves"]):
-        raise HashMismatch(f"{len(found.leaves)} leaves; manifest: {len(entry['leaves'])}")
-    for number, (here, there) in enumerate(zip(found.leaves, entry["leaves"], strict=True)):
-        if here != there:
-            first = number * LEAF_BYTES
-            last = min(first + LEAF_BYTES, found.size_bytes) - 1
-            raise HashMismatch(f"leaf {number}, bytes {first} to {last}, was changed")
-    for name, here in (("leaf_root", found.leaf_root), ("sha256", found.sha256)):
-        if here != entry[name]:
-            raise HashMismatch(f"{name} {here}; manifest: {entry[name]}")
-
-
-def _receipt(
-    folder: Path, entry: wire.Json, device: str, receiver_key: PublicKey | None
-) -> Iterator[Check]:
-    path = folder / f"{RECEIPT_PREFIX}{entry['name']}.json"
-    if receiver_key is None or not path.exists():
-        return
+def _receipt(folder: Path, entry: wire.Json, device: str, receiver_key: PublicKey) -> Check:
+    path = folder / receipt.file_name(entry["name"])
     what = f"{folder.name}/{path.name}"
     expected = {"device": device, "sha256": entry["sha256"], "size_bytes": entry["size_bytes"]}
     try:
-        receipt = wire.decode("file_receipt", path.read_bytes())
-        check_file_receipt(receipt, receiver_key, expected)
-    except (IntegrityError, OSError) as error:
-        yield Check(what, str(error))
-        return
-    yield Check(f"{what}: signed by {receiver_key.keyid}")
+        document = wire.decode("file_receipt", _text(path))
+        receipt.check_file_receipt(document, receiver_key, expected)
+    except OSError as error:
+        return Check(what, error.strerror or "cannot be read")
+    except IntegrityError as error:
+        return Check(what, str(error))
+    return Check(f"{what}: signed by {receiver_key.keyid}")
 
 
 def _custody(path: Path, device_key: PublicKey) -> Iterator[Check]:
-    what = path.name
+    hashes: dict[int, str] = {}
+    heads: list[wire.Json] = []
     try:
-        entries = [json.loads(line) for line in path.read_text().splitlines() if line.strip()]
-        head = next((item for item in entries if "payloadType" in item), None)
-        last = custody.check_chain([item for item in entries if item is not head])
-        yield Check(f"{what}: {last.seq} entries, unbroken")
-        if head is not None:
-            yield _signed_head(what, head, last, device_key)
-    except (IntegrityError, OSError, ValueError, KeyError, TypeError) as error:
-        yield Check(what, str(error) or type(error).__name__)
+        with path.open("rb") as stream:
+            last = custody.check_chain(_entries(stream, heads), hashes)
+        yield Check(f"{path.name}: {last.seq} entries, unbroken", "" if hashes else "empty")
+        for head in heads:
+            said = custody.check_head(_envelope_of(head), device_key, hashes)
+            yield Check(f"{path.name}: head of entry {said.seq} signed by {device_key.keyid}")
+    except OSError as error:
+        yield Check(path.name, error.strerror or "cannot be read")
+        return
+    except IntegrityError as error:
+        yield Check(path.name, str(error))
+        return
+    if not heads:
+        yield Check(f"{path.name}: no signed head, so a cut end would not be seen")
 
 
-def _signed_head(what: str, head: wire.Json, last: custody.Head, key: PublicKey) -> Check:
-    payload = open_envelope(head, custody.PAYLOAD_TYPE, key)
-    document = wire.decode("custody", payload)
-    if (document["seq"], document["hash"]) != (last.seq, last.hash):
-        return Check(what, f"ends at entry {last.seq}; the signed head says {document['seq']}")
-    return Check(f"{what}: head signed by {key.keyid}")
+def _entries(stream: BinaryIO, heads: list[wire.Json]) -> Iterator[wire.Json]:
+    """Give the entries of an export; signed heads among them are put into `heads`."""
+    number = 0
+    while line := stream.readline(MAX_LINE_BYTES):
+        number += 1
+        if not line.strip():
+            continue
+        try:
+            document = json.loads(line)
+        except (ValueError, RecursionError) as error:
+            raise ChainBroken(f"custody: line {number} is not JSON: {str(error)[:80]}") from error
+        if not isinstance(document, dict):
+            raise ChainBroken(f"custody: line {number} is no entry of a log")
+        if "payloadType" in document:
+            heads.append(document)
+        else:
+            yield document
 
 
 def _envelope(path: Path) -> wire.Json:
-    if path.stat().st_size > MAX_TEXT_BYTES:
-        raise IntegrityError(f"{path.stat().st_size} bytes; allowed: {MAX_TEXT_BYTES}")
     try:
-        document = json.loads(path.read_bytes())
-        envelope = {
+        document = json.loads(_text(path))
+    except (ValueError, RecursionError) as error:
+        raise IntegrityError(f"not an envelope: {str(error)[:80]}") from error
+    return _envelope_of(document)
+
+
+def _envelope_of(document: Any) -> wire.Json:
+    try:
+        return {
             "payloadType": str(document["payloadType"]),
             "payload": str(document["payload"]),
             "signatures": [
@@ -192,6 +217,14 @@ def _envelope(path: Path) -> wire.Json:
                 for item in document["signatures"]
             ],
         }
-    except (ValueError, KeyError, TypeError) as error:
-        raise IntegrityError(f"not an envelope: {error}") from error
-    return envelope
+    except (KeyError, TypeError) as error:
+        raise IntegrityError(f"not an envelope: {str(error)[:80]}") from error
+
+
+def _text(path: Path) -> bytes:
+    found = path.lstat()
+    if not stat.S_ISREG(found.st_mode):
+        raise IntegrityError("no plain file")
+    if found.st_size > MAX_TEXT_BYTES:
+        raise IntegrityError(f"{found.st_size} bytes; allowed: {MAX_TEXT_BYTES}")
+    return path.read_bytes()
