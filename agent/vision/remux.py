@@ -1,5 +1,6 @@
 """Packets into MP4 and back, without decoding."""
 
+import contextlib
 import io
 from collections.abc import Iterator
 from pathlib import Path
@@ -21,15 +22,24 @@ _HEVC_VPS, _HEVC_PPS = 32, 34
 
 
 class Template:
-    """What a muxer must know of a stream, read from one of its key frames."""
+    """What a muxer must know of a stream, read from one of its key frames.
+
+    Raises:
+        Unsupported: the key frame tells no size of a picture.
+    """
 
     def __init__(self, codec: str, key_payload: bytes) -> None:
         self.parameter_sets = parameter_sets(codec, key_payload)
+        told = f"key frame of {len(key_payload)} bytes is no {codec} with parameter sets"
         try:
             self._container = _open_raw(key_payload, codec)
-            self.stream: VideoStream = self._container.streams.video[0]
-        except (av.error.FFmpegError, IndexError) as error:
-            raise Unsupported(f"key frame of {len(key_payload)} bytes is no {codec}") from error
+        except av.error.FFmpegError as error:
+            raise Unsupported(told) from error
+        streams = self._container.streams.video
+        if not streams or streams[0].codec_context.width <= 0:
+            self._container.close()
+            raise Unsupported(told)
+        self.stream: VideoStream = streams[0]
         self.width_px = self.stream.codec_context.width
         self.height_px = self.stream.codec_context.height
         self.codec = codec
@@ -40,13 +50,17 @@ class Template:
 
 
 class Muxer:
-    """Writes packets of one run into an MP4 that begins at time 0."""
+    """Writes packets of one run into an MP4 that begins at time 0.
+
+    Raises, from every method:
+        StorageError, OSError: the disk refuses.
+    """
 
     def __init__(self, target: Any, template: Template, first: Packet, movflags: str) -> None:
-        self._container: OutputContainer = av.open(
-            target, "w", format="mp4", options={"movflags": movflags, "flush_packets": "1"}
-        )
-        self._stream = self._container.add_stream_from_template(template.stream)
+        options = {"movflags": movflags, "flush_packets": "1"}
+        with _refusals():
+            self._container: OutputContainer = av.open(target, "w", format="mp4", options=options)
+            self._stream = self._container.add_stream_from_template(template.stream)
         self._stream.time_base = first.time_base
         if template.codec == "hevc":
             self._stream.codec_context.codec_tag = "hvc1"  # what players other than FFmpeg expect
@@ -71,7 +85,8 @@ class Muxer:
         coded.is_keyframe = packet.is_key
         coded.stream = self._stream
         try:
-            self._container.mux(coded)
+            with _refusals():
+                self._container.mux(coded)
         except av.error.ArgumentError:
             self.skipped += 1
             return False
@@ -81,7 +96,8 @@ class Muxer:
 
     def close(self) -> None:
         """Write the end of the file."""
-        self._container.close()
+        with _refusals():
+            self._container.close()
 
 
 class GopFile:
@@ -115,6 +131,16 @@ class GopFile:
         if self._pending:
             self._stream.write(self._pending)
             self._pending.clear()
+
+
+@contextlib.contextmanager
+def _refusals() -> Iterator[None]:
+    try:
+        yield
+    except av.error.ArgumentError:
+        raise
+    except av.error.FFmpegError as error:
+        raise StorageError(f"MP4 not written: {error.strerror}") from error
 
 
 def _open_raw(payload: bytes, codec: str) -> InputContainer:
@@ -151,8 +177,8 @@ def demux(path: Path) -> Iterator[_AvPacket]:
 def parameter_sets(codec: str, payload: bytes) -> bytes:
     """Give the parameter sets of an Annex B key frame, to see when the picture's shape changes."""
     found = []
-    for nal in payload.split(b"\x00\x00\x01")[1:]:
-        kind = (nal[0] & 0x1F) if codec == "h264" else (nal[0] >> 1) & 0x3F if nal else -1
+    for nal in filter(None, payload.split(b"\x00\x00\x01")[1:]):
+        kind = nal[0] & 0x1F if codec == "h264" else nal[0] >> 1 & 0x3F
         is_wanted = (
             kind in (_H264_SPS, _H264_PPS) if codec == "h264" else _HEVC_VPS <= kind <= _HEVC_PPS
         )

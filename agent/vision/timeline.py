@@ -62,9 +62,13 @@ class Timeline:
         media_step = media_ns - self._last[0]
         arrival_step = arrival_mono_ns - self._last[1]
         is_young = arrival_mono_ns - self._first[0] < SETTLE_NS
-        is_jump = media_step <= 0 or (media_step - arrival_step > JUMP_NS and not is_young)
+        most_ns = SETTLE_NS if is_young else JUMP_NS  # a first burst runs ahead of its arrival
+        is_jump = media_step <= 0 or media_step - arrival_step > most_ns
         has_wall_step = abs(utc_ns - arrival_mono_ns - self._first[1]) > JUMP_NS
-        return is_jump or has_wall_step
+        # A minute of packets that all came too late or too early for the anchor: the source
+        # paused its clock, or the first packets were held up. Slewing would take hours.
+        has_strayed = not is_young and abs(self._delays[0][1] - self._anchor_ns) > JUMP_NS
+        return is_jump or has_wall_step or has_strayed
 
     def _follow(self, media_ns: int, arrival_mono_ns: int) -> None:
         delay_ns = arrival_mono_ns - media_ns
