@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import drivers
-from agent.core import config, log
+from agent.core import config, log, memory
 from agent.core import config_page as pages
 from agent.core.clock import Clock, RealClock
 from agent.core.config import Kinded
@@ -88,6 +88,7 @@ def run(file: Path, overrides: Sequence[str]) -> int:
         ConfigError: a person must mend the configuration first.
         DeviceBusy: another agent runs on the same state directory.
     """
+    memory.stay_small()
     settings = load_config(file, overrides)
     clock = RealClock()
     centre_key = PublicKey.load(settings.delivery.receiver_key_path)
@@ -114,6 +115,7 @@ def analysis(file: Path, overrides: Sequence[str]) -> int:
     """Run the analysis process, the child of `run`; ends when its standard input does."""
     from agent.vision import analysis as process  # noqa: PLC0415 - heavy, and only the child's
 
+    memory.stay_small()
     settings = load_config(file, overrides)
     clock, stop = RealClock(), threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):

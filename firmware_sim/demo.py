@@ -242,8 +242,8 @@ class Screen:
         return f"{time.monotonic() - self._begun_s:5.1f} s"
 
 
-def prepare(stage: Stage, screen: "Screen", agent_password: str = PASSWORD) -> None:
-    """Make keys and media, start broker, camera, receiver and agent."""
+def prepare(stage: Stage, screen: "Screen", agent_password: str = PASSWORD) -> float:
+    """Make keys and media, start all; gives the monotonic second at which the agent was started."""
     for name, secret in (("camera", PASSWORD), ("agent", agent_password)):
         password = stage.folder / f"{name}.password"
         password.write_text(secret)
@@ -260,8 +260,10 @@ def prepare(stage: Stage, screen: "Screen", agent_password: str = PASSWORD) -> N
     shutil.copy(device_key, stage.device_key)
     stage.start_receiver()
     screen.say("receiver: waits for the device whose key it knows")
+    begun_s = time.monotonic()
     stage.start_agent()
     screen.say("agent: outpost run --config configs/camera.toml")
+    return begun_s
 
 
 def _start_camera(stage: Stage) -> None:

@@ -1,0 +1,1 @@
+"""What Outpost costs, each measured beside a named peer in the same run: `./run bench [NAME]`."""
