@@ -68,7 +68,8 @@ class SupervisorConfig:
     settled_s: float = 5.0  # of running, and the log says that the worker is back
     max_crashes: int = 5  # of one worker within the window; one more ends the process
     crash_window_s: float = 600.0
-    stall_s: float = 30.0  # without progress, and the watchdog is not fed
+    # Without progress for so long the watchdog is not fed; a driver may wait 60 s for its camera.
+    stall_s: float = 75.0
     stop_s: float = 5.0
 
 
