@@ -71,6 +71,7 @@ class Stage:
             "cameras.0.main.password_path": self.folder / "agent.password",
             "cameras.0.sub.password_path": self.folder / "agent.password",
             "telemetry.beat_s": 2.0,
+            "delivery.reconnect_max_s": 5.0,
             **self.extra,
         }
         options = ["--config", str(CONFIG)]
