@@ -104,12 +104,13 @@ def take(path: Path) -> Take:
 
 
 def stamped(path: Path, run: str, start_utc_ns: int) -> Iterator[Packet]:
-    """Give a file's packets as a recorder would stamp them: the first one at `start_utc_ns`."""
+    """Give a file's packets as if live, arriving evenly from `start_utc_ns` on, on both clocks."""
     found = take(path)
     first = found.packets[0].dts
     for packet in found.packets:
         past_ns = int((packet.dts - first) * packet.time_base * NS_PER_S)
-        yield replace(packet, run=run, utc_ns=start_utc_ns + past_ns)
+        now_ns = start_utc_ns + past_ns
+        yield replace(packet, run=run, utc_ns=now_ns, arrival_mono_ns=now_ns)
 
 
 def is_faststart(path: Path) -> bool:

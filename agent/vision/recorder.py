@@ -136,7 +136,7 @@ class Recorder:
         run = self._next_run()
         try:
             for packet in self._source.packets():
-                if stop.is_set():
+                if stop.is_set() or not writer.is_working:
                     break
                 media_ns = int(packet.dts * packet.time_base * NS_PER_S)
                 stamp = timeline.stamp(media_ns, packet.arrival_mono_ns, packet.utc_ns)
@@ -147,11 +147,13 @@ class Recorder:
                 feed.put(stamped)
                 self._note(packet, feed)
                 progress()
+            if not writer.is_working:
+                raise SourceLost(f"camera {self._place.camera}: the writer thread ended")
             if not stop.is_set():
                 raise SourceLost(f"camera {self._place.camera}: the stream ended")
         finally:
             self._source.close()
-            writer.end()
+            writer.end(feed.take_gap())
 
     def _next_run(self) -> str:
         self._runs += 1
@@ -208,12 +210,14 @@ class _Feed:
 
     def __init__(self, target: "queue.Queue[Packet | _Gap | None]") -> None:
         self._queue = target
-        self._left_out: list[Packet] = []
+        self._first_left_out: Packet | None = None
+        self._last_left_out: Packet | None = None
+        self._gap_packets = 0
         self._dropped = 0
 
     def put(self, packet: Packet) -> None:
         """Queue a packet, or leave out its whole group when there is no room."""
-        if self._left_out and not (packet.is_key and self._close_gap(packet)):
+        if self._first_left_out is not None and not (packet.is_key and self._close_gap(packet)):
             self._leave_out(packet)
             return
         try:
@@ -226,18 +230,29 @@ class _Feed:
         dropped, self._dropped = self._dropped, 0
         return dropped
 
+    def take_gap(self) -> _Gap | None:
+        """Give the gap that the session ends in, if it does."""
+        return None if self._last_left_out is None else self._gap_to(self._last_left_out)
+
     def _leave_out(self, packet: Packet) -> None:
         self._dropped += 1
-        self._left_out = [self._left_out[0] if self._left_out else packet]
+        self._gap_packets += 1
+        self._first_left_out = self._first_left_out or packet
+        self._last_left_out = packet
 
     def _close_gap(self, packet: Packet) -> bool:
-        gap = _Gap(self._left_out[0].utc_ns, packet.utc_ns, self._dropped, "the disk is too slow")
+        gap = self._gap_to(packet)
         try:
             self._queue.put_nowait(gap)
         except queue.Full:
             return False
-        self._left_out = []
+        self._first_left_out = self._last_left_out = None
+        self._gap_packets = 0
         return True
+
+    def _gap_to(self, packet: Packet) -> _Gap:
+        first = self._first_left_out or packet
+        return _Gap(first.utc_ns, packet.utc_ns, self._gap_packets, "the disk is too slow")
 
 
 class _Writer:
@@ -262,10 +277,22 @@ class _Writer:
         self._lost_reason = lost_reason
         self._thread.start()
 
-    def end(self) -> None:
-        """Write what is queued, close the segment, stop."""
-        self.queue.put(None)
+    @property
+    def is_working(self) -> bool:
+        """Whether somebody takes from the queue."""
+        return self._thread.is_alive()
+
+    def end(self, gap: _Gap | None) -> None:
+        """Write what is queued, and a last gap, close the segment, stop."""
+        for item in (None,) if gap is None else (gap, None):
+            self._hand_over(item)
         self._thread.join()
+
+    def _hand_over(self, item: _Gap | None) -> None:
+        while self.is_working:
+            with contextlib.suppress(queue.Full):
+                self.queue.put(item, timeout=POLL_S)
+                return
 
     def _work(self) -> None:
         while (item := self.queue.get()) is not None:

@@ -84,12 +84,12 @@ class Muxer:
         coded.time_base = packet.time_base
         coded.is_keyframe = packet.is_key
         coded.stream = self._stream
-        try:
-            with _refusals():
+        with _refusals():
+            try:
                 self._container.mux(coded)
-        except av.error.ArgumentError:
-            self.skipped += 1
-            return False
+            except av.error.ArgumentError:
+                self.skipped += 1
+                return False
         self._last_dts = packet.dts
         self.packets += 1
         return True
@@ -126,6 +126,11 @@ class GopFile:
         """Give the place of the next byte."""
         return self._stream.tell() + len(self._pending)
 
+    def forget(self) -> None:
+        """Take what still comes to nowhere: the disk has refused, the muxer wants to finish."""
+        self._stream = io.BytesIO()
+        self._pending.clear()
+
     def flush(self) -> None:
         """Write what is pending."""
         if self._pending:
@@ -137,8 +142,6 @@ class GopFile:
 def _refusals() -> Iterator[None]:
     try:
         yield
-    except av.error.ArgumentError:
-        raise
     except av.error.FFmpegError as error:
         raise StorageError(f"MP4 not written: {error.strerror}") from error
 

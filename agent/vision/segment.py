@@ -4,6 +4,7 @@ The file is a fragmented MP4 while it grows, readable up to the last group of pi
 happens, and becomes an ordinary seekable MP4 when it is closed.
 """
 
+import contextlib
 import os
 import sqlite3
 from dataclasses import dataclass
@@ -11,6 +12,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from agent.core.clock import NS_PER_S
+from agent.core.errors import StorageError
 from agent.core.files import sync_directory
 from agent.core.model import Packet
 from agent.core.store import Store
@@ -26,8 +28,8 @@ _INSERT = """
     VALUES (?, ?, ?, 'open', ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 """
 _CLOSE = """
-    UPDATE segment SET state = 'closed', end_utc_ns = ?, last_dts = ?, packets = ?,
-        camera_offset_ns = coalesce(?, camera_offset_ns), size_bytes = ?, sha256 = ? WHERE id = ?
+    UPDATE segment SET state = 'closed', start_utc_ns = ?, end_utc_ns = ?, last_dts = ?,
+        packets = ?, camera_offset_ns = coalesce(?, camera_offset_ns), size_bytes = ?, sha256 = ? WHERE id = ?
 """
 
 
@@ -75,8 +77,12 @@ class SegmentWriter:
         path.parent.mkdir(parents=True, exist_ok=True)
         self._stream = path.open("xb", buffering=0)
         self._file = GopFile(self._stream)
-        self._muxer = Muxer(self._file, self._template, self._first, MOVFLAGS)
-        sync_directory(path.parent)
+        try:
+            self._muxer = Muxer(self._file, self._template, self._first, MOVFLAGS)
+            sync_directory(path.parent)
+        except (StorageError, OSError):
+            self.abandon()
+            raise
 
     def add(self, packet: Packet) -> None:
         """Take a packet; a finished group of pictures goes to the disk in one write and sync."""
@@ -91,18 +97,24 @@ class SegmentWriter:
         """Finish the file, sync it, and then say so in its row."""
         if self._muxer is None or self._stream is None or self._file is None:
             return
-        muxer, self._muxer = self._muxer, None
+        muxer = self._muxer
         try:
             muxer.close()
             self._sync()
-        finally:
-            self._stream.close()
+        except (StorageError, OSError):
+            self.abandon()
+            raise
+        self._muxer = None
+        self._stream.close()
         path = self._place.state_dir / self._path
         sync_directory(path.parent)
         found = hash_file(path)
-        # The newest packet's: a camera's first ones come in a burst, late by up to a group.
+        # The newest packet tells the time: a camera's first ones come in a burst, late by up to
+        # a group of pictures.
         offset_ns = _camera_offset_ns(self._last)
-        values = (self._end_utc_ns(), self._last.dts, muxer.packets, offset_ns, found.size_bytes)
+        start_utc_ns, end_utc_ns = self._span_utc_ns()
+        times = (start_utc_ns, end_utc_ns, self._last.dts)
+        values = (*times, muxer.packets, offset_ns, found.size_bytes)
         self._place.store.write(
             lambda connection: (
                 connection.execute(_CLOSE, (*values, found.sha256, self._row_id)).rowcount
@@ -111,7 +123,12 @@ class SegmentWriter:
 
     def abandon(self) -> None:
         """Let go of the file after the disk refused; recovery reads what is there."""
-        self._muxer = None
+        muxer, self._muxer = self._muxer, None
+        if self._file is not None:
+            self._file.forget()
+        if muxer is not None:
+            with contextlib.suppress(StorageError, OSError):  # told before, by what failed
+                muxer.close()
         if self._stream is not None:
             self._stream.close()
 
@@ -120,9 +137,11 @@ class SegmentWriter:
             self._file.flush()
             os.fdatasync(self._stream.fileno())
 
-    def _end_utc_ns(self) -> int:
+    def _span_utc_ns(self) -> tuple[int, int]:
         span = (self._last.dts - self._first.dts) * self._first.time_base
-        return self._first.utc_ns + int(span * NS_PER_S)
+        span_ns = int(span * NS_PER_S)
+        start_utc_ns = min(self._first.utc_ns, self._last.utc_ns - span_ns)
+        return start_utc_ns, start_utc_ns + span_ns
 
     def _insert(self, connection: sqlite3.Connection) -> int:
         first, template = self._first, self._template

@@ -1,0 +1,70 @@
+"""A recorder over a real store, run to a wanted number of packets."""
+
+import hashlib
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from agent.core.clock import Clock, SimClock
+from agent.core.store import Store
+from agent.vision.config import RecordConfig
+from agent.vision.recorder import Recorder
+from agent.vision.ring import Ring
+from agent.vision.segment import Place
+from drivers import file as file_driver
+
+CAMERA = "gate"
+
+
+def rows(store: Store, query: str, *values: object) -> list[dict[str, Any]]:
+    with store.reading() as connection:
+        return [dict(row) for row in connection.execute(query, values)]
+
+
+def segments(store: Store) -> list[dict[str, Any]]:
+    return rows(store, "SELECT * FROM segment ORDER BY id")
+
+
+def gaps(store: Store) -> list[dict[str, Any]]:
+    return rows(store, "SELECT * FROM gap ORDER BY id")
+
+
+def looped(path: Path, clock: Clock) -> file_driver.FileSource:
+    """A file for ever, at its pace on the clock: on a simulated one as fast as it is read."""
+    config = file_driver.Config(path, is_looped=True, is_realtime=True)
+    return file_driver.build(config, clock)
+
+
+class Desk:
+    """One recorder and what it needs."""
+
+    def __init__(
+        self, store: Store, state_dir: Path, source: object, clock: Clock | None = None, **config
+    ) -> None:
+        self.store = store
+        self.state_dir = state_dir
+        self.clock = clock or SimClock()
+        self.ring = Ring(20, 16 << 20)
+        self.config = RecordConfig(**({"segment_s": 2.0, "queue_packets": 3000} | config))
+        place = Place(CAMERA, state_dir, store)
+        self.recorder = Recorder(place, source, self.ring, self.clock, self.config, 7)
+        self.packets = 0
+
+    def record(self, packets: int, each: Callable[[int], None] | None = None) -> None:
+        """Run until so many packets more were taken; `each` hears the count."""
+        stop = threading.Event()
+        self.packets = 0
+
+        def progress() -> None:
+            self.packets += 1
+            if each is not None:
+                each(self.packets)
+            if self.packets >= packets:
+                stop.set()
+
+        self.recorder.run(stop, progress)
+
+
+def sha256(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
