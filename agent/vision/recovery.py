@@ -111,8 +111,14 @@ def _quarantine(store: Store, state_dir: Path, path: Path, custody: Custody, rea
     folder = state_dir / QUARANTINE
     folder.mkdir(exist_ok=True)
     target = folder / f"{path.parent.name}-{path.name}"
+    number = 1
+    while target.exists():  # never over what was set aside before
+        number += 1
+        target = folder / f"{path.parent.name}-{number}-{path.name}"
     path.rename(target)
     sync_directory(folder)
     sync_directory(path.parent)
     name = str(path.relative_to(state_dir))
-    store.write(lambda connection: custody(connection, "file.quarantined", name, {"reason": reason}))
+    store.write(
+        lambda connection: custody(connection, "file.quarantined", name, {"reason": reason})
+    )

@@ -17,6 +17,7 @@ from agent.core.model import Packet
 
 _AvPacket: TypeAlias = "av.Packet[Any]"
 
+_LENGTH_BYTES = 4
 _H264_SPS, _H264_PPS = 7, 8
 _HEVC_VPS, _HEVC_PPS = 32, 34
 
@@ -153,7 +154,8 @@ def _open_raw(payload: bytes, codec: str) -> InputContainer:
 def demux(path: Path) -> Iterator[_AvPacket]:
     """Give the packets of a file as Annex B, as far as it can be read.
 
-    The remains of a killed recorder end in the middle of a packet: that one is left out.
+    The remains of a killed recorder end in the middle of a packet, and those of a power cut in
+    zeros: what is no chain of NAL units any more ends the reading.
 
     Raises:
         StorageError: nothing of the file can be read.
@@ -171,10 +173,24 @@ def demux(path: Path) -> Iterator[_AvPacket]:
         try:
             for packet in container.demux(stream):
                 is_whole = packet.pos is None or packet.pos + packet.size <= size_bytes
-                if packet.size and packet.dts is not None and is_whole:
-                    yield from convert.filter(packet)
+                if packet.size == 0 or packet.dts is None or not is_whole:
+                    continue
+                if not _is_chain(bytes(packet)):
+                    return
+                yield from convert.filter(packet)
         except (av.error.FFmpegError, OSError):
             return  # the damaged tail: what came before it was read
+
+
+def _is_chain(payload: bytes) -> bool:
+    """Whether NAL units with four bytes of length each fill the payload exactly."""
+    place = 0
+    while place + _LENGTH_BYTES <= len(payload):
+        size = int.from_bytes(payload[place : place + _LENGTH_BYTES], "big")
+        if size == 0:
+            return False
+        place += _LENGTH_BYTES + size
+    return place == len(payload)
 
 
 def parameter_sets(codec: str, payload: bytes) -> bytes:

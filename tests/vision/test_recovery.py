@@ -1,0 +1,172 @@
+"""What a start makes of the remains of a crash: rows that tell the truth, nothing deleted."""
+
+import hashlib
+from functools import partial
+from pathlib import Path
+
+import av
+import pytest
+
+from agent.core.clock import NS_PER_S, SimClock
+from agent.core.store import Store
+from agent.evidence import custody
+from agent.vision.recovery import Recovered, recover
+from agent.vision.remux import Template, demux
+from agent.vision.segment import Place, SegmentWriter
+from tests import footage
+from tests.vision.recording import CAMERA, rows, segments, sha256
+
+pytestmark = pytest.mark.video
+
+START_NS = 1_790_000_000 * NS_PER_S
+
+
+def note(connection, kind, subject, detail) -> object:
+    return custody.append(connection, SimClock(), kind, subject, detail)
+
+
+@pytest.fixture
+def settle(store: Store, tmp_path: Path):
+    return partial(recover, store, tmp_path, note)
+
+
+def killed(store: Store, folder: Path, path: Path, packets: int = 45, run: str = "7-1-a") -> Path:
+    """Leave an open row and a file as a killed recorder does."""
+    found = list(footage.stamped(path, run, START_NS))[:packets]
+    template = Template("h264", found[0].payload)
+    segment = SegmentWriter(Place(CAMERA, folder, store), template, found[0])
+    segment.open()
+    for packet in found:
+        segment.add(packet)
+    segment.abandon()
+    template.close()
+    return folder / segments(store)[-1]["path"]
+
+
+def everything(folder: Path) -> set[str]:
+    return {
+        hashlib.sha256(path.read_bytes()).hexdigest()
+        for place in ("segments", "quarantine")
+        for path in (folder / place).rglob("*")
+        if path.is_file()
+    }
+
+
+def test_clean_start_changes_nothing(store, settle) -> None:
+    assert settle() == Recovered()
+    assert rows(store, "SELECT * FROM custody") == []
+
+
+def test_killed_segment_is_recovered_with_its_hash(store, tmp_path, settle) -> None:
+    path = killed(store, tmp_path, footage.numbered(60))
+    before = everything(tmp_path)
+    assert settle() == Recovered(segments=1)
+    (row,) = segments(store)
+    assert (row["state"], row["packets"]) == ("recovered", 40)
+    assert (row["size_bytes"], row["sha256"]) == (path.stat().st_size, sha256(path))
+    assert row["end_utc_ns"] == START_NS + 39 * NS_PER_S // 10
+    last = list(footage.stamped(footage.numbered(60), "", 0))[39]
+    assert row["last_dts"] == last.dts
+    assert footage.numbers(path) == list(range(40))
+    assert everything(tmp_path) == before
+    (entry,) = rows(store, "SELECT * FROM custody")
+    assert (entry["kind"], entry["subject"]) == ("segment.recovered", row["path"])
+    assert settle() == Recovered()
+
+
+@pytest.mark.parametrize("share", [0.95, 0.63, 0.4])
+def test_file_cut_short_keeps_what_is_whole(store, tmp_path, settle, share: float) -> None:
+    path = killed(store, tmp_path, footage.noisy(30), 30)
+    content = path.read_bytes()
+    path.write_bytes(content[: int(len(content) * share)])
+    assert settle() == Recovered(segments=1)
+    (row,) = segments(store)
+    assert row["packets"] == len(list(demux(path)))
+    assert 20 * share - 2 <= row["packets"] <= 20 * share + 1
+    assert row["sha256"] == sha256(path)
+    assert path.stat().st_size == int(len(content) * share)
+
+
+def test_zeroed_tail_is_not_counted_as_pictures(store, tmp_path, settle) -> None:
+    path = killed(store, tmp_path, footage.numbered(60), 45)
+    content = path.read_bytes()
+    cut = len(content) - 4_000
+    path.write_bytes(content[:cut] + bytes(4_000))
+    assert settle() == Recovered(segments=1)
+    (row,) = segments(store)
+    decoder = av.CodecContext.create("h264", "r")
+    seen = []
+    for packet in demux(path):
+        seen += [footage._number(frame) for frame in decoder.decode(av.Packet(bytes(packet)))]
+    whole = row["packets"] - 1  # the last one may be cut by the zeros
+    assert seen[:whole] == list(range(whole))
+    assert 10 <= row["packets"] < 40
+    assert row["sha256"] == sha256(path)
+
+
+def test_twenty_zeroed_kilobytes_of_a_big_file(store, tmp_path, settle) -> None:
+    path = killed(store, tmp_path, footage.noisy(30), 30)
+    content = path.read_bytes()
+    path.write_bytes(content[:-20_000] + bytes(20_000))
+    assert settle() == Recovered(segments=1)
+    assert segments(store)[0]["packets"] in (19, 20)
+
+
+@pytest.mark.parametrize("content", [b"", b"\0" * 20_000, b"ftyp"])
+def test_unreadable_file_is_set_aside_and_its_row_says_so(
+    store, tmp_path, settle, content: bytes
+) -> None:
+    path = killed(store, tmp_path, footage.numbered(60))
+    path.write_bytes(content)
+    assert settle() == Recovered(damaged=1)
+    assert segments(store)[0]["state"] == "damaged"
+    assert not path.exists()
+    aside = tmp_path / "quarantine" / f"{CAMERA}-{path.name}"
+    assert aside.read_bytes() == content
+    (entry,) = rows(store, "SELECT * FROM custody")
+    assert entry["kind"] == "file.quarantined"
+    assert settle() == Recovered()
+
+
+def test_row_without_a_file_is_damaged(store, tmp_path, settle) -> None:
+    killed(store, tmp_path, footage.numbered(60)).unlink()
+    assert settle() == Recovered(damaged=1)
+    assert segments(store)[0]["state"] == "damaged"
+
+
+def test_file_without_a_row_is_set_aside_never_over_another(store, tmp_path, settle) -> None:
+    folder = tmp_path / "segments" / "yard"
+    folder.mkdir(parents=True)
+    for content in (b"one", b"two", b"three"):
+        (folder / "x.mp4").write_bytes(content)
+        assert settle() == Recovered(quarantined=1)
+    kept = {path.read_bytes() for path in (tmp_path / "quarantine").iterdir()}
+    assert kept == {b"one", b"two", b"three"}
+    assert len(rows(store, "SELECT * FROM custody")) == 3
+
+
+def test_closed_rows_are_left_alone(store, tmp_path, settle) -> None:
+    path = killed(store, tmp_path, footage.numbered(60))
+    settle()
+    before = segments(store)
+    path.write_bytes(b"changed by somebody: verify finds it, recovery does not touch it")
+    assert settle() == Recovered()
+    assert segments(store) == before
+
+
+def test_many_remains_are_settled_in_one_start(store, tmp_path, settle) -> None:
+    paths = [
+        killed(store, tmp_path, footage.numbered(60), 20 + 10 * number, f"7-{number}-a")
+        for number in range(4)
+    ]
+    paths[1].write_bytes(b"")
+    (paths[0].parent / "stray.mp4").write_bytes(b"stray")
+    before = everything(tmp_path)
+    assert settle() == Recovered(segments=3, damaged=1, quarantined=1)
+    assert everything(tmp_path) == before
+    assert [row["state"] for row in segments(store)] == [
+        "recovered",
+        "damaged",
+        "recovered",
+        "recovered",
+    ]
