@@ -197,7 +197,7 @@ def _override(table: dict[str, Any], text: str, reader: _Reader) -> None:
             )
     except (AttributeError, ValueError, IndexError):
         target = None
-    if not separator or not isinstance(target, dict):
+    if not separator or not last or not isinstance(target, dict):
         reader.complain(
             "--set", f"{text!r} names no value; allowed: table.key=value, lists by index from 0"
         )

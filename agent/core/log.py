@@ -11,7 +11,7 @@ import sys
 from typing import Any
 
 _SECRET = re.compile(r"password|passwd|secret|token|private", re.IGNORECASE)
-_USERINFO = re.compile(r"(?<=://)[^/@\s]+@")
+_USERINFO = re.compile(r"(?<=://)[^\s\"']*@")  # up to the last @: a password may hold one
 _PLAIN = re.compile(r"[\w./:+\-%@,]+")
 
 

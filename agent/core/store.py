@@ -212,25 +212,37 @@ def _commit(connection: sqlite3.Connection, batch: Sequence[_Work]) -> None:
     except sqlite3.Error as error:
         if connection.in_transaction:
             connection.execute("ROLLBACK")
-        failure = _translate(error)
-        for work in batch:
-            if not work.future.done():
-                work.future.set_exception(failure)
+        _give_each_its_own(connection, batch, error)
         return
     for work, result in ended:
         work.future.set_result(result)
 
 
+def _give_each_its_own(
+    connection: sqlite3.Connection, batch: Sequence[_Work], error: sqlite3.Error
+) -> None:
+    """The batch was rolled back as a whole: one that is refused must not take the others down."""
+    if len(batch) == 1:
+        batch[0].future.set_exception(_translate(error))
+        return
+    for work in batch:
+        if not work.future.done():
+            _commit(connection, [work])
+
+
 def _attempt(connection: sqlite3.Connection, work: _Work, ended: list[tuple[_Work, Any]]) -> None:
     connection.execute("SAVEPOINT work")
     try:
-        ended.append((work, work.call(connection)))
+        result = work.call(connection)
     except Exception as error:  # belongs to the caller, who waits on the future
         if not connection.in_transaction:  # SQLite rolled the whole batch back
-            work.future.set_exception(_translate(error))
-            raise sqlite3.OperationalError(str(error)) from error
+            raise (
+                error if isinstance(error, sqlite3.Error) else sqlite3.OperationalError(str(error))
+            ) from error
         connection.execute("ROLLBACK TO work")
         work.future.set_exception(_translate(error))
+    else:
+        ended.append((work, result))
     connection.execute("RELEASE work")
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from agent.core.clock import NS_PER_MS, Clock
-from agent.core.errors import DeviceBusy
+from agent.core.errors import DeviceBusy, StorageError
 
 FILE_NAME = "status.json"
 LOCK_NAME = "lock"
@@ -33,17 +33,23 @@ class StatusFile:
         self._clock = clock
 
     def run(self, stop: threading.Event, progress: Callable[[], None]) -> None:
-        """Write until `stop`."""
+        """Write until `stop`; StorageError if the disk refuses."""
         while not self._clock.wait(stop, EVERY_S):
             document = {
                 "pid": os.getpid(),
                 "utc_ms": self._clock.utc_ns() // NS_PER_MS,
                 **self._look(),
             }
-            temp = self._path.with_suffix(".new")
-            temp.write_text(json.dumps(document))
-            temp.replace(self._path)
+            self._write(json.dumps(document))
             progress()
+
+    def _write(self, text: str) -> None:
+        temp = self._path.with_suffix(".new")
+        try:
+            temp.write_text(text)
+            temp.replace(self._path)
+        except OSError as error:
+            raise StorageError(f"{self._path}: {error.strerror}") from error
 
 
 def read(state_dir: Path) -> dict[str, Any]:

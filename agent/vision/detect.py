@@ -35,9 +35,7 @@ NAMED: Final = {
 LITERT: Final = "ai_edge_litert"
 TFLITE: Final = "tflite_runtime"
 
-_CURE: Final = (
-    'install one: pip install "outpost-agent[litert]", or on Python 3.11 "outpost-agent[tflite]"'
-)
+_CURE: Final = "install ai-edge-litert (`./run setup` does), or on Python 3.11 the extra [tflite]"
 _RUNS: Final = 4  # of the self-benchmark, after one that warms up
 _ID_DIGITS: Final = 12
 _TILE_SIDE: Final = 0.6  # of the frame: four tiles that overlap by a third

@@ -311,3 +311,35 @@ def test_reading_what_is_not_there_makes_no_file(tmp_path: Path) -> None:
     with pytest.raises(StorageError, match="unable to open"):
         read_only(tmp_path / "none.db")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_row_that_does_not_fit_leaves_its_neighbours_alone(tmp_path):
+    store = Store(tmp_path / "small.db", DEVICE_MIGRATIONS, RealClock(), max_bytes=600_000)
+    store.open()
+    try:
+        begun, gate = threading.Event(), threading.Event()
+
+        def hold(connection):
+            begun.set()
+            gate.wait(5)
+
+        def put(key, size_bytes):
+            return store.submit(
+                lambda connection: connection.execute(
+                    "INSERT INTO meta VALUES (?, ?)", (key, "x" * size_bytes)
+                ).rowcount
+            )
+
+        held = store.submit(hold)
+        begun.wait(5)
+        small, huge, other = put("a", 10), put("b", 5_000_000), put("c", 10)
+        gate.set()
+        held.result(5)
+        assert small.result(5) == other.result(5) == 1
+        with pytest.raises(OutboxFull):
+            huge.result(5)
+        with store.reading() as connection:
+            found = connection.execute("SELECT key FROM meta ORDER BY key").fetchall()
+        assert [row["key"] for row in found] == ["a", "c"]
+    finally:
+        store.close()

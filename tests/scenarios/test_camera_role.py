@@ -40,7 +40,7 @@ def wait_for(stage: Stage, what: Callable[[Any], bool], limit_s: float = 40.0) -
     now: Any = {}
     while time.monotonic() < deadline_s:
         now = stage.status()
-        if now and what(now):
+        if "cameras" in now and what(now):
             return now
         if stage.processes["agent"].poll() is not None:
             break

@@ -306,12 +306,12 @@ def test_the_runtime_is_chosen_in_order():
 
 def test_tflite_runtime_beside_numpy_2_is_refused_with_its_cure():
     only = importer(tflite_runtime=types.ModuleType("b"))
-    with pytest.raises(ModelRejected, match=r"does not work with numpy 2\.4\.6.*\[litert\]"):
+    with pytest.raises(ModelRejected, match=r"does not work with numpy 2\.4\.6.*ai-edge-litert"):
         detect.find_runtime(only, "2.4.6")
 
 
 def test_no_runtime_at_all_is_refused_with_its_cure():
-    with pytest.raises(ModelRejected, match=r"no TFLite runtime is installed.*pip install"):
+    with pytest.raises(ModelRejected, match=r"no TFLite runtime is installed.*ai-edge-litert"):
         detect.find_runtime(importer(), "1.26.4")
 
 
