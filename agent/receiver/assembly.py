@@ -1,12 +1,14 @@
 """One file on its way in: chunks in any order, with gaps and repeats, until all of it is there."""
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Self
 
 from agent.core import wire
-from agent.core.errors import HashMismatch, MalformedMessage
-from agent.evidence.hashing import hash_file
+from agent.core.errors import MalformedMessage
+from agent.evidence import manifest
+from agent.evidence.hashing import BLOCK_BYTES, LeafHasher
 from agent.receiver.ranges import Ranges, Span
 
 FLUSH_BYTES = 4 << 20
@@ -14,21 +16,43 @@ MOST_RANGES = 256  # in one `need`; what is beyond is asked for next time
 
 
 class Assembly:
-    """The part file of one transfer and what is known of it; used by one thread."""
+    """The part file of one transfer and what is known of it.
 
-    def __init__(self, path: Path, offer: wire.Json, entry: wire.Json, have: Ranges) -> None:
+    Used by one thread, but for `check`, which another may run while no chunks are written.
+    """
+
+    def __init__(self, path: Path, offer: wire.Json, entry: wire.Json, clip_id: str) -> None:
         self.path = path
         self.offer = offer
         self.entry = entry  # the file as the manifest describes it
-        self.have = have
-        self._descriptor = -1
+        self.clip_id = clip_id
+        self.have = Ranges()
         self.dirty_bytes = 0
+        self.is_checking = False
+        self._descriptor = -1
 
-    def open(self) -> Self:
-        """Open the part file; OSError if the disk refuses."""
+    def open(self, have: Ranges) -> Self:
+        """Open the part file; OSError if the disk refuses.
+
+        Args:
+            have: what was on the disk; left out where the file is gone or shorter than that.
+        """
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        self._descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o640)
+        flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
+        self._descriptor = os.open(self.path, flags, 0o640)
+        if os.fstat(self._descriptor).st_size >= max((end for _, end in have.spans), default=0):
+            self.have = have
         return self
+
+    @property
+    def device(self) -> str:
+        """Whose file it is."""
+        return str(self.offer["device"])
+
+    @property
+    def fid(self) -> str:
+        """The transfer's id."""
+        return str(self.offer["fid"])
 
     @property
     def size_bytes(self) -> int:
@@ -52,34 +76,34 @@ class Assembly:
             raise MalformedMessage(
                 f"chunk of bytes {offset} to {end}; allowed: inside 0 to {self.size_bytes}"
             )
-        written = 0
-        while written < len(data):
-            written += os.pwrite(self._descriptor, data[written:], offset + written)
+        left = memoryview(data)
+        while left:
+            left = left[os.pwrite(self._descriptor, left, end - len(left)) :]
         self.have.add(offset, end)
         self.dirty_bytes += len(data)
 
     def sync(self) -> None:
-        """Bring what was written to the disk."""
+        """Bring what was written to the disk; OSError if it refuses."""
         if self.dirty_bytes:
             os.fdatasync(self._descriptor)
             self.dirty_bytes = 0
 
-    def check(self) -> None:
-        """Compare the whole file with its manifest.
+    def check(self, is_stopped: Callable[[], bool]) -> bool:
+        """Read the whole file and compare it with its manifest; false if stopped before the end.
 
         Raises:
             HashMismatch: naming the first difference.
+            OSError: it cannot be read.
         """
-        found = hash_file(self.path)
-        if found.size_bytes != self.entry["size_bytes"]:
-            raise HashMismatch(f"{found.size_bytes} bytes; manifest: {self.entry['size_bytes']}")
-        for number, (here, there) in enumerate(
-            zip(found.leaves, self.entry["leaves"], strict=False)
-        ):
-            if here != there:
-                raise HashMismatch(f"leaf {number} is {here}; manifest: {there}")
-        if found.leaf_root != self.entry["leaf_root"] or found.sha256 != self.entry["sha256"]:
-            raise HashMismatch(f"sha256 {found.sha256}; manifest: {self.entry['sha256']}")
+        hasher = LeafHasher()
+        at = 0
+        while block := os.pread(self._descriptor, BLOCK_BYTES, at):
+            if is_stopped():
+                return False
+            hasher.update(block)
+            at += len(block)
+        manifest.check_file(hasher.finish(), self.entry)
+        return True
 
     def close(self) -> None:
         """Close the part file; a second call does nothing."""

@@ -1,9 +1,14 @@
 """Settings of a receiver, given as flags."""
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
+from agent.core.config import NAME
+from agent.core.errors import ConfigError
 from agent.delivery.config import BrokerConfig
+
+MOST_RETENTION_DAYS = 36_500
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,7 +22,23 @@ class ReceiverConfig:
     name: str = "receiver"
     retention_days: int = 90
     max_file_bytes: int = 16 << 30
-    max_open_per_device: int = 64
+    max_open_per_device: int = 64  # files held open; further ones are shelved, not refused
+    max_incoming_per_device: int = 512  # transfers under way; beyond, the oldest starts anew later
+    max_incoming_bytes_per_device: int = 64 << 30  # of transfers under way
+    max_rejected_bytes: int = 4 << 30  # of files that were set aside; beyond, the oldest goes
     keep_free_bytes: int = 256 << 20  # of the disk, for the index and for other programs
     max_chunk_bytes: int = 256 << 10
     rate_bytes_per_s: int = 0  # 0: no limit
+
+    def __post_init__(self) -> None:
+        problems = [
+            f"{key}: {value!r}; allowed: {NAME.allowed}"
+            for key, value in (("site", self.site), ("name", self.name))
+            if not re.fullmatch(NAME.regex, value)
+        ]
+        if not 0 <= self.retention_days <= MOST_RETENTION_DAYS:
+            problems.append(
+                f"retention_days: {self.retention_days}; allowed: 0 to {MOST_RETENTION_DAYS}"
+            )
+        if problems:
+            raise ConfigError(*problems)

@@ -5,41 +5,35 @@ the hashes in it. Ranges count only after a sync, so a killed receiver asks agai
 not sure of. Each answer is a `need` or a receipt, and every question may be repeated.
 """
 
-import json
-import os
-import shutil
-import sqlite3
-from collections.abc import Mapping
+from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
 
-from agent.core import wire
+from agent.core import log, wire
 from agent.core.clock import NS_PER_MS, NS_PER_S, Clock
-from agent.core.errors import HashMismatch, IntegrityError, MalformedMessage
-from agent.core.files import sync_directory, write_atomic
+from agent.core.errors import AgentError, IntegrityError, StorageError
 from agent.core.store import Store
 from agent.evidence import manifest
-from agent.evidence.hashing import hash_file
 from agent.evidence.keys import DeviceKey, PublicKey
 from agent.evidence.receipt import sign_file_receipt
+from agent.receiver.archive import Archive, Refused
 from agent.receiver.assembly import FLUSH_BYTES, Assembly
+from agent.receiver.checks import Checks
 from agent.receiver.config import ReceiverConfig
 from agent.receiver.ranges import Ranges
+from agent.receiver.records import Records
 
-INCOMING, REJECTED = "incoming", "rejected"
 FLUSH_NS = NS_PER_S
 MS_PER_DAY = 86_400_000
 
-
-class Refused(IntegrityError):
-    """An offer or a file that is set aside; the text goes to the device."""
+_log = log.get(__name__)
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
     """A message back to the device: its topic's last part and its document."""
 
+    device: str
+    fid: str
     part: str  # need or receipt
     document: wire.Json
 
@@ -48,63 +42,90 @@ class Files:
     """All transfers of a receiver; used by one thread."""
 
     def __init__(self, store: Store, config: ReceiverConfig, key: DeviceKey, clock: Clock) -> None:
-        self._store = store
+        self._records = Records(store, clock)
+        self._archive = Archive(config, clock)
+        self._checks = Checks()
         self._config = config
         self._key = key
         self._clock = clock
-        self._open: dict[str, Assembly] = {}
+        self._open: dict[tuple[str, str], Assembly] = {}  # the longest unused first
         self._flushed_ns = 0
 
+    @property
+    def is_checking(self) -> bool:
+        """Whether an answer will be there soon without a further message."""
+        return self._checks.is_busy
+
+    def tidy(self) -> None:
+        """Remove part files that no row speaks of: their devices offer them again."""
+        known = self._records.all_pending()
+        for device, fid in self._archive.parts():
+            if (device, fid) not in known:
+                self._archive.part(device, fid).unlink(missing_ok=True)
+                _log.info("part without a row removed", device=device, fid=fid)
+
     def offer(self, document: wire.Json, key: PublicKey) -> Answer:
-        """Take an offer, already valid against its schema.
+        """Take an offer, already valid against its schema and from its own device.
 
         Raises:
             Refused: with the reason for the device.
         """
-        if (receipt := self._known_receipt(document["fid"], document["device"])) is not None:
-            return Answer("receipt", receipt)
-        promised, entry = self._promised(document, key)
-        stored = self._stored_path(document["device"], promised["clip_id"], document["name"])
-        if self._is_there(document, stored):
-            return Answer("receipt", self._sign(document, promised))
-        assembly = self._open.get(document["fid"]) or self._begin(document, entry)
-        return Answer("need", self._need(assembly))
+        device, fid = document["device"], document["fid"]
+        if (receipt := self._given_receipt(device, document)) is not None:
+            return Answer(device, fid, "receipt", receipt)
+        entry, clip_id = self._promised(document, key)
+        assembly = self._open.get((device, fid)) or self._resumed(device, fid, key)
+        if assembly is not None and not _is_same(assembly.offer, document):
+            raise Refused(f"transfer {fid} stands for another file")
+        if assembly is None and self._is_kept(document, clip_id):
+            return Answer(device, fid, "receipt", self._sign(document, clip_id))
+        if assembly is None:
+            assembly = self._begun(document, entry, clip_id)
+        return self._need(assembly)
 
-    def chunk(self, device: str, fid: str, offset: int, data: bytes) -> None:
-        """Take a chunk; one of a transfer that is not open is left out.
+    def chunk(self, device: str, fid: str, offset: int, data: bytes, key: PublicKey) -> bool:
+        """Take a chunk; false for one of a transfer that is not under way.
 
         Raises:
             MalformedMessage: it does not lie inside the file.
         """
-        assembly = self._find(fid, device)
-        if assembly is None:
-            raise MalformedMessage(f"chunk of transfer {fid}, which is not open")
+        assembly = self._found(device, fid, key)
+        if assembly is None or assembly.is_checking:
+            return False
         assembly.write(offset, data)
         if assembly.dirty_bytes >= FLUSH_BYTES:
             self._flush([assembly])
+        return True
 
     def done(self, device: str, document: wire.Json, key: PublicKey) -> Answer | None:
-        """Answer that all was sent; None for a transfer that has to be offered again.
+        """Answer that all was sent; None while the file is checked, or has to be offered again.
 
         Raises:
-            Refused: the bytes are not those of the manifest.
+            Refused: the transfer is one of another file.
         """
-        if (receipt := self._known_receipt(document["fid"], device)) is not None:
-            return Answer("receipt", receipt)
-        assembly = self._find(document["fid"], device)
-        if assembly is None:
+        fid = document["fid"]
+        if (receipt := self._given_receipt(device, document)) is not None:
+            return Answer(device, fid, "receipt", receipt)
+        assembly = self._found(device, fid, key)
+        if assembly is None or assembly.is_checking:
             return None
-        self._flush([assembly])
+        if (document["sha256"], document["size_bytes"]) != _content(assembly.offer):
+            raise Refused(f"transfer {fid} stands for another file")
+        if self._is_kept(assembly.offer, assembly.clip_id):  # killed between rename and row
+            self._close(assembly)
+            assembly.path.unlink(missing_ok=True)
+            receipt = self._sign(assembly.offer, assembly.clip_id)
+            return Answer(device, fid, "receipt", receipt)
+        if not self._flush([assembly]):
+            return None
         if assembly.missing:
-            return Answer("need", self._need(assembly))
-        try:
-            assembly.check()
-        except HashMismatch as error:
-            self._set_aside(assembly)
-            raise Refused(f"{document['fid']}: {error}") from error
-        promised, _ = self._promised(assembly.offer, key)
-        self._into_store(assembly, promised)
-        return Answer("receipt", self._sign(assembly.offer, promised))
+            return self._need(assembly)
+        self._checks.start(assembly)
+        return None
+
+    def checked(self) -> list[tuple[Answer | None, str]]:
+        """Give what has come of files that were checked: an answer, or one with what is wrong."""
+        return [self._judged(assembly, wrong) for assembly, wrong in self._checks.ended()]
 
     def flush_due(self) -> None:
         """Sync what has been written for a second."""
@@ -113,7 +134,7 @@ class Files:
             self._flushed_ns = now_ns
             self._flush([item for item in self._open.values() if item.dirty_bytes])
 
-    def refusal(self, fid: str, reason: str) -> Answer:
+    def refusal(self, device: str, fid: str, reason: str) -> Answer:
         """Say that a file is not taken, and why."""
         document = {
             "sv": wire.SCHEMA_VERSION,
@@ -123,16 +144,25 @@ class Files:
             "rate_bytes_per_s": 0,
             "refused": reason[:256],
         }
-        return Answer("need", document)
+        return Answer(device, fid, "need", document)
 
     def close(self) -> None:
         """Sync and close all."""
+        self._checks.close()
         self._flush([item for item in self._open.values() if item.dirty_bytes])
         for assembly in self._open.values():
+            assembly.is_checking = False
             assembly.close()
         self._open.clear()
 
-    def _promised(self, offer: wire.Json, key: PublicKey) -> tuple[wire.Json, wire.Json]:
+    def _given_receipt(self, device: str, document: wire.Json) -> wire.Json | None:
+        receipt = self._records.receipt(device, document["fid"])
+        if receipt is not None and _content(receipt) != _content(document):
+            raise Refused(f"transfer {document['fid']} was signed for with another file")
+        return receipt
+
+    def _promised(self, offer: wire.Json, key: PublicKey) -> tuple[wire.Json, str]:
+        """Give the file's entry in the manifest, and the hand-over's id."""
         try:
             promised = manifest.read(offer["manifest"], key)
         except IntegrityError as error:
@@ -145,110 +175,159 @@ class Files:
         for entry in promised["files"]:
             fields = ("name", "size_bytes", "sha256", "leaf_root")
             if all(entry[field] == offer[field] for field in fields):
-                return promised, entry
+                return entry, promised["clip_id"]
         raise Refused(f"file {offer['name']!r} does not stand so in its manifest")
 
-    def _begin(self, offer: wire.Json, entry: wire.Json) -> Assembly:
+    def _is_kept(self, offer: wire.Json, clip_id: str) -> bool:
+        """Whether the bytes are in the store, under this name or, then linked, under another."""
+        device, sha256, name = offer["device"], offer["sha256"], offer["name"]
+        signed_for = self._records.stored_sha256(device, clip_id, name)
+        if signed_for not in (None, sha256):
+            raise Refused(f"file {clip_id}/{name} is kept with other bytes")
+        place = self._archive.place(device, clip_id, name)
+        if place.exists():
+            if self._archive.holds(place, sha256):
+                return True
+            self._archive.set_aside(place, f"{device}-{clip_id}-{name}")
+            _log.error("stored file damaged, asked for again", path=self._archive.relative(place))
+        other = self._records.same_content(device, sha256)
+        if other is None or other == self._archive.relative(place):
+            return False
+        self._archive.keep_manifest(offer, place)
+        return self._archive.link(other, place, sha256)
+
+    def _begun(self, offer: wire.Json, entry: wire.Json, clip_id: str) -> Assembly:
         device, size_bytes = offer["device"], offer["size_bytes"]
         if size_bytes > self._config.max_file_bytes:
             raise Refused(f"{size_bytes} bytes; allowed: {self._config.max_file_bytes}")
-        is_open = [item for item in self._open.values() if item.offer["device"] == device]
-        if len(is_open) >= self._config.max_open_per_device:
-            self._shelve(is_open[0])
-        free_bytes = shutil.disk_usage(self._config.store_dir).free
-        if size_bytes > free_bytes - self._config.keep_free_bytes:
-            raise Refused(f"full: {free_bytes} bytes are free")
-        have = self._have(offer)
-        assembly = Assembly(self._part_path(device, offer["fid"]), offer, entry, have).open()
-        self._open[offer["fid"]] = assembly
-        self._store.write(lambda connection: self._save(connection, assembly))
+        if size_bytes > self._archive.free_bytes:
+            raise Refused(f"full: {self._archive.free_bytes} bytes are free")
+        self._make_room(device, size_bytes)
+        self._archive.has_manifest(offer, self._archive.place(device, clip_id, offer["name"]))
+        path = self._archive.part(device, offer["fid"])
+        assembly = self._opened(Assembly(path, offer, entry, clip_id), Ranges())
+        self._records.save([assembly])
         return assembly
 
-    def _have(self, offer: wire.Json) -> Ranges:
-        with self._store.reading() as connection:
-            row = connection.execute(
-                "SELECT offer, have FROM incoming WHERE fid = ?", (offer["fid"],)
-            ).fetchone()
-        path = self._part_path(offer["device"], offer["fid"])
-        if row is None or not path.exists():
-            return Ranges()
-        before = json.loads(row["offer"])
-        is_same = all(before[name] == offer[name] for name in ("device", "sha256", "size_bytes"))
-        return Ranges(json.loads(row["have"])) if is_same else Ranges()
+    def _make_room(self, device: str, size_bytes: int) -> None:
+        """Forget the transfers longest untouched: their devices still have the files."""
+        pending = self._records.pending(device)
+        count, total_bytes = len(pending) + 1, sum(item.size_bytes for item in pending) + size_bytes
+        for item in pending:
+            limit = self._config
+            if (
+                count <= limit.max_incoming_per_device
+                and total_bytes <= limit.max_incoming_bytes_per_device
+            ):
+                return
+            assembly = self._open.get((device, item.fid))
+            if assembly is not None and assembly.is_checking:
+                continue
+            if assembly is not None:
+                self._close(assembly)
+            self._records.forget(device, item.fid)
+            self._archive.part(device, item.fid).unlink(missing_ok=True)
+            _log.warning("unfinished transfer given up", device=device, fid=item.fid)
+            count, total_bytes = count - 1, total_bytes - item.size_bytes
 
-    def _find(self, fid: str, device: str) -> Assembly | None:
-        assembly = self._open.get(fid)
-        return assembly if assembly and assembly.offer["device"] == device else None
+    def _found(self, device: str, fid: str, key: PublicKey) -> Assembly | None:
+        assembly = self._open.pop((device, fid), None)
+        if assembly is None:
+            return self._resumed(device, fid, key)
+        self._open[device, fid] = assembly
+        return assembly
 
-    def _need(self, assembly: Assembly) -> wire.Json:
-        return {
+    def _resumed(self, device: str, fid: str, key: PublicKey) -> Assembly | None:
+        """Open a transfer again that the index knows; its manifest is checked again too."""
+        known = self._records.incoming(device, fid)
+        if known is None:
+            return None
+        offer, have = known
+        try:
+            entry, clip_id = self._promised(offer, key)
+        except Refused:  # the device has another key now
+            self._records.forget(device, fid)
+            return None
+        return self._opened(Assembly(self._archive.part(device, fid), offer, entry, clip_id), have)
+
+    def _opened(self, assembly: Assembly, have: Ranges) -> Assembly:
+        mine = [item for item in self._open.values() if item.device == assembly.device]
+        idle = [item for item in mine if not item.is_checking]
+        if len(mine) >= self._config.max_open_per_device and idle:
+            self._flush(idle[:1])
+            self._close(idle[0])
+        self._open[assembly.device, assembly.fid] = assembly.open(have)
+        return assembly
+
+    def _need(self, assembly: Assembly) -> Answer:
+        document = {
             "sv": wire.SCHEMA_VERSION,
-            "fid": assembly.offer["fid"],
+            "fid": assembly.fid,
             "ranges": [list(span) for span in assembly.missing],
             "max_chunk_bytes": self._config.max_chunk_bytes,
             "rate_bytes_per_s": self._config.rate_bytes_per_s,
         }
+        return Answer(assembly.device, assembly.fid, "need", document)
 
-    def _flush(self, assemblies: list[Assembly]) -> None:
-        if not assemblies:
-            return
-        for assembly in assemblies:
-            assembly.sync()
-
-        def change(connection: sqlite3.Connection) -> None:
-            for assembly in assemblies:
-                self._save(connection, assembly)
-
-        self._store.write(change)
-
-    def _save(self, connection: sqlite3.Connection, assembly: Assembly) -> None:
-        connection.execute(
-            "INSERT INTO incoming (fid, device, offer, have, updated_utc_ms)"
-            " VALUES (?1, ?2, ?3, ?4, ?5) ON CONFLICT (fid) DO UPDATE"
-            " SET device = ?2, offer = ?3, have = ?4, updated_utc_ms = ?5",
-            (
-                *(assembly.offer["fid"], assembly.offer["device"]),
-                *(json.dumps(assembly.offer), json.dumps(assembly.have.spans)),
-                self._clock.utc_ns() // NS_PER_MS,
-            ),
-        )
-
-    def _into_store(self, assembly: Assembly, promised: wire.Json) -> None:
-        offer = assembly.offer
-        target = self._stored_path(offer["device"], promised["clip_id"], offer["name"])
-        target.parent.mkdir(parents=True, exist_ok=True)
-        self._write_manifest(offer, target.parent)
-        assembly.close()
-        assembly.path.rename(target)
-        sync_directory(target.parent)
-        sync_directory(target.parent.parent)
-        del self._open[offer["fid"]]
-
-    def _is_there(self, offer: wire.Json, target: Path) -> bool:
-        """Whether the same bytes are stored already, here or under another transfer."""
-        if target.exists():
-            return hash_file(target).sha256 == str(offer["sha256"])
-        with self._store.reading() as connection:
-            row = connection.execute(
-                "SELECT path FROM file WHERE device = ? AND sha256 = ? AND size_bytes = ?",
-                (offer["device"], offer["sha256"], offer["size_bytes"]),
-            ).fetchone()
-        if row is None or not (self._config.store_dir / row["path"]).exists():
+    def _flush(self, assemblies: Sequence[Assembly]) -> bool:
+        """Sync, then note; what cannot be synced counts as never received."""
+        synced = [item for item in assemblies if self._is_synced(item)]
+        if not synced:
+            return not assemblies
+        try:
+            self._records.save(synced)
+        except StorageError as error:
+            _log.error("ranges not noted, will be asked for again", reason=error)
+            for assembly in synced:
+                self._close(assembly)
             return False
-        target.parent.mkdir(parents=True, exist_ok=True)
-        self._write_manifest(offer, target.parent)
-        os.link(self._config.store_dir / row["path"], target)
-        sync_directory(target.parent)
+        return len(synced) == len(assemblies)
+
+    def _is_synced(self, assembly: Assembly) -> bool:
+        try:
+            assembly.sync()
+        except OSError as error:
+            # After a failed sync the kernel may have dropped the pages: never taken for written.
+            _log.error("part file not synced", path=assembly.path, reason=error)
+            self._close(assembly)
+            return False
         return True
 
-    def _write_manifest(self, offer: wire.Json, folder: Path) -> None:
-        path = folder / manifest.FILE_NAME
-        if not path.exists():
-            write_atomic(path, wire.encode(offer["manifest"]))
+    def _close(self, assembly: Assembly) -> None:
+        assembly.close()
+        self._open.pop((assembly.device, assembly.fid), None)
 
-    def _sign(self, offer: wire.Json, promised: wire.Json) -> wire.Json:
+    def _judged(
+        self, assembly: Assembly, wrong: AgentError | OSError | None
+    ) -> tuple[Answer | None, str]:
+        device, fid = assembly.device, assembly.fid
+        if wrong is None:
+            try:
+                return Answer(device, fid, "receipt", self._taken_in(assembly)), ""
+            except (Refused, OSError, StorageError) as error:
+                wrong = error
+        if isinstance(wrong, IntegrityError):
+            self._set_aside(assembly)
+            reason = f"{assembly.offer['name']}: {wrong}"
+            return self.refusal(device, fid, reason), reason
+        self._close(assembly)
+        return None, f"{fid}: {wrong}"
+
+    def _taken_in(self, assembly: Assembly) -> wire.Json:
+        offer, clip_id = assembly.offer, assembly.clip_id
+        place = self._archive.place(assembly.device, clip_id, offer["name"])
+        if self._is_kept(offer, clip_id):
+            self._close(assembly)
+            assembly.path.unlink(missing_ok=True)
+        else:
+            self._archive.keep_manifest(offer, place)
+            self._close(assembly)
+            self._archive.take_in(assembly.path, place)
+        return self._sign(offer, clip_id)
+
+    def _sign(self, offer: wire.Json, clip_id: str) -> wire.Json:
         now_ms = self._clock.utc_ns() // NS_PER_MS
-        target = self._stored_path(offer["device"], promised["clip_id"], offer["name"])
+        place = self._archive.place(offer["device"], clip_id, offer["name"])
         receipt = sign_file_receipt(
             {
                 "fid": offer["fid"],
@@ -262,53 +341,19 @@ class Files:
             },
             self._key,
         )
-        write_atomic(target.with_name(f"receipt-{offer['name']}.json"), wire.encode(receipt))
-        row = (offer["device"], promised["clip_id"], offer["name"], offer["size_bytes"])
-        path = str(target.relative_to(self._config.store_dir))
-
-        def change(connection: sqlite3.Connection) -> None:
-            connection.execute(
-                "INSERT OR REPLACE INTO file (device, clip_id, name, size_bytes, sha256, path,"
-                " stored_utc_ms) VALUES (?, ?, ?, ?, ?, ?, ?)",
-                (*row, offer["sha256"], path, now_ms),
-            )
-            connection.execute(
-                "INSERT OR REPLACE INTO receipt (fid, device, body) VALUES (?, ?, ?)",
-                (offer["fid"], offer["device"], json.dumps(receipt)),
-            )
-            connection.execute("DELETE FROM incoming WHERE fid = ?", (offer["fid"],))
-
-        self._store.write(change)
+        self._archive.keep_receipt(receipt, place)
+        self._records.settle(receipt, clip_id, offer["name"], self._archive.relative(place))
         return receipt
 
-    def _known_receipt(self, fid: str, device: str) -> wire.Json | None:
-        with self._store.reading() as connection:
-            row = connection.execute(
-                "SELECT body FROM receipt WHERE fid = ? AND device = ?", (fid, device)
-            ).fetchone()
-        body: Mapping[str, Any] | None = None if row is None else json.loads(row["body"])
-        return None if body is None else dict(body)
-
     def _set_aside(self, assembly: Assembly) -> None:
-        assembly.close()
-        folder = self._config.store_dir / REJECTED
-        folder.mkdir(exist_ok=True)
-        fid = assembly.offer["fid"]
-        assembly.path.rename(folder / f"{assembly.offer['device']}-{fid}.part")
-        del self._open[fid]
-        self._store.write(
-            lambda connection: (
-                connection.execute("DELETE FROM incoming WHERE fid = ?", (fid,)).rowcount
-            )
-        )
+        self._close(assembly)
+        self._archive.set_aside(assembly.path, f"{assembly.device}-{assembly.fid}")
+        self._records.forget(assembly.device, assembly.fid)
 
-    def _shelve(self, assembly: Assembly) -> None:
-        self._flush([assembly])
-        assembly.close()
-        del self._open[assembly.offer["fid"]]
 
-    def _part_path(self, device: str, fid: str) -> Path:
-        return self._config.store_dir / INCOMING / device / f"{fid}.part"
+def _content(document: wire.Json) -> tuple[str, int]:
+    return document["sha256"], document["size_bytes"]
 
-    def _stored_path(self, device: str, clip_id: str, name: str) -> Path:
-        return self._config.store_dir / self._config.site / device / clip_id / name
+
+def _is_same(one: wire.Json, other: wire.Json) -> bool:
+    return all(one[name] == other[name] for name in ("name", "size_bytes", "sha256", "manifest"))

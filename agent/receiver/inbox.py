@@ -11,15 +11,20 @@ from agent.core.errors import MalformedMessage
 from agent.core.store import Store
 
 BODIES = ("event", "state", "beat", "birth")  # kinds, up to the stroke, whose body has a schema
+MAX_INTEGER = (1 << 53) - 1  # what JSON readers agree on; SQLite would refuse beyond 63 bits
 
 _log = log.get(__name__)
 
 _EVENT = """
     INSERT INTO event (event_id, device, camera, kind, rule, state, start_utc_ms, end_utc_ms, body)
     VALUES (:event_id, :device, :camera, :kind, :rule, :state, :start_utc_ms, :end_utc_ms, :body)
-    ON CONFLICT (event_id) DO UPDATE SET state = :state, end_utc_ms = :end_utc_ms, body = :body
-    WHERE event.state = 'open' AND event.device = :device
+    ON CONFLICT (device, event_id) DO UPDATE
+    SET state = :state, end_utc_ms = :end_utc_ms, body = :body WHERE event.state = 'open'
 """
+_EVENT_FIELDS = (
+    *("event_id", "camera", "kind", "rule", "state"),
+    *("start_utc_ms", "end_utc_ms"),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +55,9 @@ def read(topic: wire.Address, payload: bytes) -> Incoming:
     schema = envelope["kind"].partition("/")[0]
     if schema in BODIES:
         wire.check(schema, envelope["body"])
+    _check_whole(envelope, ("boot", "seq", "t_utc_ms"))
+    if schema == "event":
+        _check_whole(envelope["body"], ("start_utc_ms", "end_utc_ms"))
     return Incoming(envelope, payload)
 
 
@@ -85,7 +93,7 @@ class Inbox:
         ).rowcount
         if is_new and envelope["kind"].startswith("event/"):
             body = envelope["body"]
-            values = {name: value for name, value in body.items() if not isinstance(value, dict)}
+            values = {name: body[name] for name in _EVENT_FIELDS}
             values |= {"device": envelope["device"], "body": json.dumps(body)}
             connection.execute(_EVENT, values)
         return bool(is_new)
@@ -103,4 +111,13 @@ class Inbox:
                 lane=key[2],
                 from_seq=last + 1,
                 to_seq=envelope["seq"] - 1,
+            )
+
+
+def _check_whole(document: wire.Json, names: Sequence[str]) -> None:
+    for name in names:
+        value = document[name]
+        if value is not None and (not isinstance(value, int) or value > MAX_INTEGER):
+            raise MalformedMessage(
+                f"{name}: {str(value)[:40]}; allowed: whole numbers to {MAX_INTEGER}"
             )

@@ -23,7 +23,7 @@ _QUERIES = {
 
 
 def contents(store_dir: Path) -> dict[str, list[dict[str, Any]]]:
-    """Give devices, events, files, transfers under way, lost messages and what was set aside.
+    """Give devices, events, files, transfers under way, holes in the numbering, what was set aside.
 
     Raises:
         StorageError: there is no receiver's store.

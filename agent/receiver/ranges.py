@@ -42,9 +42,11 @@ class Ranges:
         found: list[Span] = []
         at = 0
         for start, end in self.spans:
+            if at >= size_bytes or len(found) == limit:
+                break
             if start > at:
                 found.append((at, min(start, size_bytes)))
-            at = max(at, end)
+            at = end
         if at < size_bytes:
             found.append((at, size_bytes))
         return tuple(found[:limit])

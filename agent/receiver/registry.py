@@ -1,8 +1,10 @@
 """The devices that this receiver knows: one public key file each, read again when it changes."""
 
+import re
 from pathlib import Path
 
 from agent.core import log
+from agent.core.config import NAME
 from agent.core.errors import ConfigError
 from agent.evidence.keys import PublicKey
 
@@ -18,6 +20,8 @@ class Registry:
 
     def key(self, device: str) -> PublicKey | None:
         """Give a device's key, or None for a device that is not registered."""
+        if not re.fullmatch(NAME.regex, device):  # comes from a topic and becomes a file's name
+            return None
         path = self._folder / f"{device}.pub"
         try:
             changed_ns = path.stat().st_mtime_ns

@@ -1,40 +1,46 @@
-"""The receiver's SQLite index, one string a migration step; wall times in ms since 1970."""
+"""The receiver's SQLite index, one string a migration step; wall times in ms since 1970.
+
+Ids are unique within a device only: what one device says can not stand in another one's way.
+"""
 
 RECEIVER_MIGRATIONS: tuple[str, ...] = (
     """
     CREATE TABLE message (            -- every envelope, once
-        id TEXT PRIMARY KEY,
         device TEXT NOT NULL,
+        id TEXT NOT NULL,
         boot INTEGER NOT NULL,
         lane TEXT NOT NULL,
         seq INTEGER NOT NULL,
         kind TEXT NOT NULL,
         t_utc_ms INTEGER NOT NULL,    -- the device's clock
         received_utc_ms INTEGER NOT NULL,
-        payload BLOB NOT NULL
+        payload BLOB NOT NULL,
+        PRIMARY KEY (device, id)
     ) WITHOUT ROWID;
     CREATE INDEX message_by_seq ON message (device, boot, lane, seq);
 
     CREATE TABLE event (              -- one row an event; closed never goes back to open
-        event_id TEXT PRIMARY KEY,
         device TEXT NOT NULL,
+        event_id TEXT NOT NULL,
         camera TEXT NOT NULL,
         kind TEXT NOT NULL,
         rule TEXT NOT NULL,
         state TEXT NOT NULL CHECK (state IN ('open', 'closed')),
         start_utc_ms INTEGER NOT NULL,
         end_utc_ms INTEGER,
-        body TEXT NOT NULL
+        body TEXT NOT NULL,
+        PRIMARY KEY (device, event_id)
     ) WITHOUT ROWID;
 
     CREATE TABLE incoming (           -- a transfer that is under way
-        fid TEXT PRIMARY KEY,
         device TEXT NOT NULL,
+        fid TEXT NOT NULL,
+        size_bytes INTEGER NOT NULL,  -- of the whole file
         offer TEXT NOT NULL,          -- JSON
         have TEXT NOT NULL,           -- JSON list of [from, to): bytes that are on the disk
-        updated_utc_ms INTEGER NOT NULL
+        updated_utc_ms INTEGER NOT NULL,
+        PRIMARY KEY (device, fid)
     ) WITHOUT ROWID;
-    CREATE INDEX incoming_by_device ON incoming (device);
 
     CREATE TABLE file (               -- what is stored and signed for
         device TEXT NOT NULL,
@@ -49,9 +55,10 @@ RECEIVER_MIGRATIONS: tuple[str, ...] = (
     CREATE INDEX file_by_hash ON file (device, sha256);
 
     CREATE TABLE receipt (            -- one a transfer, given again on every repeated offer or done
-        fid TEXT PRIMARY KEY,
         device TEXT NOT NULL,
-        body TEXT NOT NULL
+        fid TEXT NOT NULL,
+        body TEXT NOT NULL,
+        PRIMARY KEY (device, fid)
     ) WITHOUT ROWID;
 
     CREATE TABLE rejected (           -- set aside, never acknowledged

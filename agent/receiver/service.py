@@ -6,30 +6,37 @@ they hold a signed receipt, and everything here may be repeated.
 
 import threading
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 
 from agent.core import log, wire
-from agent.core.clock import NS_PER_MS, Clock
+from agent.core.clock import Clock
 from agent.core.errors import AgentError, MalformedMessage, StorageError, UplinkDown
 from agent.core.store import Store
 from agent.core.wire import Address, Topics
 from agent.delivery.link import Link, SessionFactory
-from agent.delivery.patience import Complaints
-from agent.delivery.session import Acked, Lost, MqttSession, Received, Session, SessionOptions
-from agent.evidence.keys import DeviceKey
-from agent.evidence.receipt import sign_row_receipt
+from agent.delivery.session import (
+    Acked,
+    Lost,
+    MqttSession,
+    Received,
+    Session,
+    SessionEvent,
+    SessionOptions,
+)
+from agent.evidence.keys import DeviceKey, PublicKey
+from agent.receiver.archive import Refused
 from agent.receiver.config import ReceiverConfig
-from agent.receiver.files import Answer, Files, Refused
+from agent.receiver.files import Answer, Files
 from agent.receiver.inbox import Inbox, Incoming, read
 from agent.receiver.registry import Registry
+from agent.receiver.rejects import Rejects
+from agent.receiver.rows import RowReceipts
 
 UP = ("birth", "death", "beat", "state/+", "event/+", "backfill/+", "file/+/+")
-OURS = ("need", "receipt")  # our own answers, which come back where the broker knows no no-local
+OURS = ("need", "receipt")  # our own answers come back: file/+/+ covers them
 RECONNECT_MAX_S = 10.0
-POLL_S = 0.2
-MOST_IDS = 500
-MOST_WAITING = 10_000
-MOST_REJECTED_ROWS = 10_000
+POLL_S, BUSY_POLL_S = 0.2, 0.02
+MOST_WAITING = 10_000  # answers; devices ask again for those beyond
 MAX_OFFSET_DIGITS = 16
 MAX_INCOMING_BYTES = 2 << 20
 _FID_HEX = 32
@@ -58,39 +65,60 @@ class Receiver:
         clock: Clock,
     ) -> None:
         self._config = config
-        self._store = store
-        self._key = key
-        self._clock = clock
         self._link = Link(self.name, make_session, clock, RECONNECT_MAX_S)
         self._registry = Registry(config.devices_dir)
         self._inbox = Inbox(store, clock)
         self._files = Files(store, config, key, clock)
-        self._complaints = Complaints(_log)
+        self._rows = RowReceipts(config.name, key, clock)
+        self._rejects = Rejects(store, clock)
         self._out: deque[tuple[str, bytes]] = deque(maxlen=MOST_WAITING)
         self._in_flight: set[int] = set()
 
     def run(self, stop: threading.Event, progress: Callable[[], None]) -> None:
-        """Serve until `stop`; connection losses are dealt with here."""
+        """Serve until `stop`; connection losses are dealt with here.
+
+        Raises:
+            StorageError: the store cannot be read.
+        """
         try:
+            self._files.tidy()
             self._link.run(lambda session: self._serve(session, stop, progress), stop, progress)
+        except OSError as error:
+            raise StorageError(f"store {self._config.store_dir}: {error}") from error
         finally:
             self._files.close()
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether an answer is due without a further message."""
+        return self._rows.is_waiting or self._files.is_checking or bool(self._out)
 
     def _serve(self, session: Session, stop: threading.Event, progress: Callable[[], None]) -> None:
         root = f"{wire.PREFIX}/{self._config.site}/+"
         session.subscribe([f"{root}/{part}" for part in UP])
         self._in_flight.clear()
         while not stop.is_set():
-            events = session.poll(POLL_S)
-            self._take([found for found in events if isinstance(found, Received)])
-            self._files.flush_due()
-            for found in events:
-                if isinstance(found, Acked):
-                    self._in_flight.discard(found.token)
-                elif isinstance(found, Lost):
-                    raise UplinkDown(found.reason)
+            self._turn(session.poll(BUSY_POLL_S if self.is_busy else POLL_S))
             self._send(session)
             progress()
+
+    def _turn(self, events: Sequence[SessionEvent]) -> None:
+        self._take([found for found in events if isinstance(found, Received)])
+        self._files.flush_due()
+        for answer, wrong in self._files.checked():
+            if wrong:
+                device = answer.device if answer is not None else ""
+                self._rejects.add("file", device, wrong)
+            if answer is not None:
+                self._answer(answer)
+        self._rejects.flush()
+        for device, document in self._rows.due():
+            self._put(Topics(self._config.site, device).receipt, document)
+        for found in events:
+            if isinstance(found, Acked):
+                self._in_flight.discard(found.token)
+            elif isinstance(found, Lost):
+                raise UplinkDown(found.reason)
 
     def _take(self, received: Iterable[Received]) -> None:
         messages: list[Incoming] = []
@@ -98,7 +126,7 @@ class Receiver:
             try:
                 messages += self._take_one(found)
             except (AgentError, OSError) as error:
-                self._set_aside(found, error)
+                self._rejects.add(found.topic, _device(found.topic), str(error))
         if not messages:
             return
         try:
@@ -106,72 +134,62 @@ class Receiver:
         except StorageError as error:
             _log.error("messages not stored, no receipt", messages=len(messages), reason=error)
             return
-        self._sign_rows(messages)
+        for message in messages:
+            if message.wants_receipt:
+                self._rows.add(message.envelope["device"], message.envelope["id"])
 
     def _take_one(self, found: Received) -> list[Incoming]:
         topic = wire.address(found.topic)
-        if topic.rest[-1] in OURS or not found.payload:
+        is_ours = topic.rest == ("receipt",) or (topic.rest[0] == "file" and topic.rest[-1] in OURS)
+        if is_ours or not found.payload:
             return []
+        key = self._registry.key(topic.device)
+        if key is None:
+            raise MalformedMessage(f"device {topic.device[:63]!r} is not registered")
         if topic.rest == ("death",):
             wire.decode("death", found.payload)
             _log.warning("device gone", device=topic.device)
             return []
-        key = self._registry.key(topic.device)
-        if key is None:
-            raise MalformedMessage(f"device {topic.device!r} is not registered")
         if topic.rest[0] == "file":
-            self._take_file(topic, found.payload)
+            self._take_file(topic, found.payload, key)
             return []
         return [read(topic, found.payload)]
 
-    def _take_file(self, topic: Address, payload: bytes) -> None:
+    def _take_file(self, topic: Address, payload: bytes, key: PublicKey) -> None:
         if len(topic.rest) != _FILE_PARTS or len(topic.rest[1]) != _FID_HEX:
             raise MalformedMessage("topic of a file; allowed: file/<fid>/<part>")
         _, fid, part = topic.rest
-        answer: Answer | None = None
+        if part.isascii() and part.isdigit() and len(part) <= MAX_OFFSET_DIGITS:
+            self._files.chunk(topic.device, fid, int(part), payload, key)
+            return
+        if part not in ("offer", "done"):
+            raise MalformedMessage(f"part {part[:40]!r}; allowed: offer, done, an offset")
+        document = _decoded(part, payload)
+        if document["fid"] != fid:
+            raise MalformedMessage(f"{part} of {document['fid']} on a topic of {fid}")
         try:
-            if part.isascii() and part.isdigit() and len(part) <= MAX_OFFSET_DIGITS:
-                self._files.chunk(topic.device, fid, int(part), payload)
-            elif part in ("offer", "done"):
-                answer = self._ask_files(topic, part, payload)
-            else:
-                raise MalformedMessage(f"part {part[:40]!r}; allowed: offer, done, an offset")
+            answer = self._ask_files(topic, part, document, key)
         except Refused as error:
-            self._answer(topic, fid, self._files.refusal(fid, str(error)))
+            self._answer(self._files.refusal(topic.device, fid, str(error)))
             raise
         if answer is not None:
-            self._answer(topic, fid, answer)
+            self._answer(answer)
 
-    def _ask_files(self, topic: Address, part: str, payload: bytes) -> Answer | None:
-        document = wire.decode(part, payload)
-        key = self._registry.key(topic.device)
-        if document["fid"] != topic.rest[1] or key is None:
-            raise MalformedMessage(f"{part} of {document['fid']} on a topic of {topic.rest[1]}")
+    def _ask_files(
+        self, topic: Address, part: str, document: wire.Json, key: PublicKey
+    ) -> Answer | None:
         if part == "done":
             return self._files.done(topic.device, document, key)
         if document["device"] != topic.device:
             raise MalformedMessage(f"offer of {document['device']!r} from {topic.device!r}")
         return self._files.offer(document, key)
 
-    def _sign_rows(self, messages: Iterable[Incoming]) -> None:
-        by_device: dict[str, list[str]] = {}
-        for message in messages:
-            if message.wants_receipt:
-                by_device.setdefault(message.envelope["device"], []).append(message.envelope["id"])
-        for device, ids in by_device.items():
-            for first in range(0, len(ids), MOST_IDS):
-                fields = {
-                    "device": device,
-                    "ids": list(dict.fromkeys(ids[first : first + MOST_IDS])),
-                    "stored_utc_ms": self._clock.utc_ns() // NS_PER_MS,
-                    "receiver": self._config.name,
-                }
-                receipt = sign_row_receipt(fields, self._key)
-                self._out.append((Topics(self._config.site, device).receipt, wire.encode(receipt)))
+    def _answer(self, answer: Answer) -> None:
+        topics = Topics(self._config.site, answer.device)
+        self._put(topics.file(answer.fid, answer.part), answer.document)
 
-    def _answer(self, topic: Address, fid: str, answer: Answer) -> None:
-        target = Topics(topic.site, topic.device).file(fid, answer.part)
-        self._out.append((target, wire.encode(answer.document)))
+    def _put(self, topic: str, document: wire.Json) -> None:
+        self._out.append((topic, wire.encode(document)))
 
     def _send(self, session: Session) -> None:
         while self._out and len(self._in_flight) < session.receive_maximum:
@@ -179,29 +197,17 @@ class Receiver:
             self._in_flight.add(session.publish(topic, payload))
             self._out.popleft()
 
-    def _set_aside(self, found: Received, error: Exception) -> None:
-        device = found.topic.split("/")[3:4]
-        name = device[0][:63] if device else ""
-        self._complaints.add(
-            "message set aside",
-            self._clock.mono_ns(),
-            topic=found.topic[:120],
-            reason=str(error)[:200],
-        )
-        now_ms = self._clock.utc_ns() // NS_PER_MS
-        values = (now_ms, name, found.topic[:200], str(error)[:500])
-        try:
-            self._store.write(
-                lambda connection: (
-                    connection.execute(
-                        "INSERT INTO rejected (utc_ms, device, topic, reason) VALUES (?, ?, ?, ?)",
-                        values,
-                    ),
-                    connection.execute(
-                        "DELETE FROM rejected WHERE id <= (SELECT max(id) FROM rejected) - ?",
-                        (MOST_REJECTED_ROWS,),
-                    ),
-                )
-            )
-        except StorageError as failure:
-            _log.error("rejected message not recorded", reason=failure)
+
+def _decoded(schema: str, payload: bytes) -> wire.Json:
+    """Read a message of a transfer: it holds whole numbers only, written as such."""
+    document = wire.decode(schema, payload)
+    try:
+        wire.canonical(document)
+    except (TypeError, ValueError) as error:
+        raise MalformedMessage(f"{schema}: {error}") from error
+    return document
+
+
+def _device(topic: str) -> str:
+    parts = topic.split("/", 4)
+    return parts[3] if len(parts) > 3 else ""  # noqa: PLR2004 - prefix, version, site, device
