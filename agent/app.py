@@ -1,7 +1,7 @@
 """From a configuration to running workers: the one place that knows drivers.
 
-What only some commands need (detector, verifier, receiver) is imported inside them, so that the
-agent's main process stays small.
+What only some commands need is imported inside them: the main process does without OpenCV and the
+detector, the analysis process without MQTT, cryptography and the database.
 """
 
 import importlib
@@ -22,17 +22,12 @@ from agent.core import config_page as pages
 from agent.core.clock import Clock, RealClock
 from agent.core.config import Kinded
 from agent.core.errors import ConfigError
-from agent.core.schema import DEVICE_MIGRATIONS
-from agent.core.store import Store
 from agent.device import inspect as box
-from agent.device import status as status_file
-from agent.evidence.keys import DeviceKey, PublicKey
-from agent.roles import camera as camera_role
 from agent.roles.config import CameraRole
-from agent.supervisor import Supervisor
 from agent.vision import analytics
 
 if TYPE_CHECKING:
+    from agent.core.store import Store
     from agent.evidence.verify import Report
 
 ROLES: Mapping[str, type] = {"camera": CameraRole}
@@ -76,6 +71,8 @@ def effective(file: Path, overrides: Sequence[str]) -> dict[str, Any]:
     Raises:
         ConfigError: with one line for every mistake, keys that cannot be read included.
     """
+    from agent.evidence.keys import PublicKey
+
     settings = load_config(file, overrides)
     PublicKey.load(settings.delivery.receiver_key_path)
     return dict(_flat("", settings))
@@ -88,6 +85,10 @@ def run(file: Path, overrides: Sequence[str]) -> int:
         ConfigError: a person must mend the configuration first.
         DeviceBusy: another agent runs on the same state directory.
     """
+    from agent.device import status as status_file
+    from agent.evidence.keys import DeviceKey, PublicKey
+    from agent.roles import camera as camera_role
+
     memory.stay_small()
     settings = load_config(file, overrides)
     clock = RealClock()
@@ -113,7 +114,7 @@ def run(file: Path, overrides: Sequence[str]) -> int:
 
 def analysis(file: Path, overrides: Sequence[str]) -> int:
     """Run the analysis process, the child of `run`; ends when its standard input does."""
-    from agent.vision import analysis as process  # noqa: PLC0415 - heavy, and only the child's
+    from agent.vision import analysis as process
 
     memory.stay_small()
     settings = load_config(file, overrides)
@@ -139,6 +140,8 @@ def status(file: Path, overrides: Sequence[str]) -> dict[str, Any]:
     Raises:
         StorageError: it has never run.
     """
+    from agent.device import status as status_file
+
     state_dir = load_config(file, overrides, check_files=False).state_dir
     return {**status_file.read(state_dir), **box.counts(state_dir / DATABASE)}
 
@@ -151,6 +154,8 @@ def inspect(file: Path, overrides: Sequence[str], topic: str, limit: int) -> box
 
 def device_key(file: Path, overrides: Sequence[str]) -> Path:
     """Make the device's key unless it is there, and give the public half's file."""
+    from agent.evidence.keys import DeviceKey
+
     state_dir = load_config(file, overrides, check_files=False).state_dir
     DeviceKey.load_or_create(state_dir / KEY)
     return (state_dir / KEY).with_suffix(".pub")
@@ -158,15 +163,17 @@ def device_key(file: Path, overrides: Sequence[str]) -> Path:
 
 def receiver_key(store_dir: Path) -> Path:
     """Make the receiver's key unless it is there, and give the public half's file."""
+    from agent.evidence.keys import DeviceKey
+
     DeviceKey.load_or_create(store_dir / RECEIVER_KEY)
     return (store_dir / RECEIVER_KEY).with_suffix(".pub")
 
 
 def detect(video: str, every: int, min_score: float, model: str) -> Iterator[Mapping[str, Any]]:
     """Give a line for each picture of a video file or stream."""
-    from agent.vision import detect as detector  # noqa: PLC0415 - heavy
-    from agent.vision import offline  # noqa: PLC0415
-    from agent.vision.config import DetectorConfig  # noqa: PLC0415
+    from agent.vision import detect as detector
+    from agent.vision import offline
+    from agent.vision.config import DetectorConfig
 
     clock = RealClock()
     low = min(DetectorConfig().low_score, min_score)
@@ -179,8 +186,8 @@ def analyse(
     video: str, file: Path, overrides: Sequence[str], camera: str
 ) -> Iterator[Mapping[str, Any]]:
     """Give the events that a camera's rules make of a video."""
-    from agent.vision import detect as detector  # noqa: PLC0415 - heavy
-    from agent.vision import offline  # noqa: PLC0415
+    from agent.vision import detect as detector
+    from agent.vision import offline
 
     settings = load_config(file, overrides, check_files=False)
     known = {item.id: item for item in settings.cameras}
@@ -196,7 +203,8 @@ def analyse(
 
 def verify(path: Path, key: Path, receiver: Path | None) -> "Report":
     """Check a hand-over or a custody log with public keys alone."""
-    from agent.evidence import verify as verifier  # noqa: PLC0415
+    from agent.evidence import verify as verifier
+    from agent.evidence.keys import PublicKey
 
     centre = None if receiver is None else PublicKey.load(receiver)
     return verifier.verify(path, PublicKey.load(key), centre)
@@ -208,11 +216,15 @@ def receive(options: Any) -> int:
     Args:
         options: broker, site, store, devices, name, retention_days as the command line has them.
     """
-    from agent.delivery.config import BrokerConfig  # noqa: PLC0415
-    from agent.receiver import service  # noqa: PLC0415
-    from agent.receiver.config import ReceiverConfig  # noqa: PLC0415
-    from agent.receiver.index import FILE_NAME  # noqa: PLC0415
-    from agent.receiver.schema import RECEIVER_MIGRATIONS  # noqa: PLC0415
+    from agent.core.store import Store
+    from agent.delivery.config import BrokerConfig
+    from agent.device import status as status_file
+    from agent.evidence.keys import DeviceKey
+    from agent.receiver import service
+    from agent.receiver.config import ReceiverConfig
+    from agent.receiver.index import FILE_NAME
+    from agent.receiver.schema import RECEIVER_MIGRATIONS
+    from agent.supervisor import Supervisor
 
     host, port = _host_and_port(options.broker)
     settings = ReceiverConfig(
@@ -238,12 +250,15 @@ def receive(options: Any) -> int:
 
 def receiver_status(store_dir: Path) -> Mapping[str, Sequence[Mapping[str, Any]]]:
     """Give what a receiver holds; StorageError if there is no store."""
-    from agent.receiver import index  # noqa: PLC0415
+    from agent.receiver import index
 
     return index.contents(store_dir)
 
 
-def _store(settings: CameraRole, clock: Clock) -> Store:
+def _store(settings: CameraRole, clock: Clock) -> "Store":
+    from agent.core.schema import DEVICE_MIGRATIONS
+    from agent.core.store import Store
+
     store = Store(
         settings.state_dir / DATABASE, DEVICE_MIGRATIONS, clock, settings.delivery.max_db_mb * MIB
     )
