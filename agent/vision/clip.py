@@ -28,6 +28,7 @@ from agent.vision.ring import Ring
 
 SILENT_NS = 15 * NS_PER_S  # a source silent for so long past a clip's end has no more for it
 EVERY_S = 0.5
+LONGEST_PICTURE_NS = NS_PER_S
 RETRY_NS = 20 * NS_PER_S
 TIME_OF_A_PICTURE_MS = 250  # a span begins and ends between two pictures: that is no loss
 FOLDER, WORK = "clips", "work"
@@ -39,6 +40,14 @@ ClockState = Callable[[], Mapping[str, object]]
 _SEGMENTS = """
     SELECT * FROM segment WHERE camera = ? AND state IN ('closed', 'recovered')
     AND end_utc_ns > ? AND start_utc_ns < ? ORDER BY start_utc_ns, id
+"""
+_GAPS = """
+    SELECT from_utc_ns, to_utc_ns FROM gap
+    WHERE camera = ? AND to_utc_ns > ? AND from_utc_ns < ?
+"""
+_NEWEST = """
+    SELECT run, state, codec, start_utc_ns, first_dts, last_dts FROM segment
+    WHERE camera = ? ORDER BY id DESC LIMIT 1
 """
 _LAST_OF_RUN = """
     SELECT max(last_dts) FROM segment WHERE camera = ? AND run = ?
@@ -105,9 +114,12 @@ class ClipMaker:
             return
         try:
             self._make(wanted)
-        except (AgentError, OSError) as error:
+        except (AgentError, OSError, ValueError) as error:
+            if wanted.clip_id not in self._not_before_ns:
+                _log.error(
+                    "clip not made, will be tried again", clip_id=wanted.clip_id, reason=error
+                )
             self._not_before_ns[wanted.clip_id] = now_ns + RETRY_NS
-            _log.error("clip not made, will be tried again", clip_id=wanted.clip_id, reason=error)
         else:
             self._not_before_ns.pop(wanted.clip_id, None)
 
@@ -123,9 +135,22 @@ class ClipMaker:
     def _is_due(self, wanted: _Wanted) -> bool:
         ring = self._rings.get(wanted.camera)
         newest_utc_ns = None if ring is None else ring.newest_utc_ns
-        if newest_utc_ns is not None and newest_utc_ns >= wanted.end_utc_ns:
+        has_passed = newest_utc_ns is not None and newest_utc_ns >= wanted.end_utc_ns
+        if ring is not None and has_passed and self._is_within_reach(wanted, ring):
             return True
         return self._custodian.clock.utc_ns() > wanted.end_utc_ns + SILENT_NS
+
+    def _is_within_reach(self, wanted: _Wanted, ring: Ring) -> bool:
+        """Whether the ring goes back to where the closed segments end."""
+        with self._custodian.store.reading() as connection:
+            row = connection.execute(_NEWEST, (wanted.camera,)).fetchone()
+        if row is None or row["start_utc_ns"] >= wanted.end_utc_ns:
+            return True
+        run = ring.run()
+        held = () if run is None else ring.after(run, None)
+        if row["run"] != run or not held:
+            return bool(row["state"] != "open")
+        return bool(held[0].dts <= row["first_dts" if row["state"] == "open" else "last_dts"])
 
     def _make(self, wanted: _Wanted) -> None:
         footage = self._footage(wanted)
@@ -165,25 +190,30 @@ class ClipMaker:
         _log.info("clip sealed", clip_id=wanted.clip_id, parts=len(written), missing_ms=missing_ms)
 
     def _footage(self, wanted: _Wanted) -> _Footage:
+        # The picture shown at the start may be the last one of the segment before.
+        span = (wanted.camera, wanted.start_utc_ns - LONGEST_PICTURE_NS, wanted.end_utc_ns)
+        ring = self._rings.get(wanted.camera)
+        run = None if ring is None else ring.run()
         with self._custodian.store.reading() as connection:
-            rows = connection.execute(
-                _SEGMENTS, (wanted.camera, wanted.start_utc_ns, wanted.end_utc_ns)
-            ).fetchall()
-            ring = self._rings.get(wanted.camera)
-            run = None if ring is None else ring.run()
+            connection.execute("BEGIN")  # one state of the rows: a segment may close meanwhile
+            rows = connection.execute(_SEGMENTS, span).fetchall()
+            gaps = [tuple(row) for row in connection.execute(_GAPS, span)]
             last = connection.execute(_LAST_OF_RUN, (wanted.camera, run)).fetchone()[0]
+            newest = connection.execute(_NEWEST, (wanted.camera,)).fetchone()
         tail = () if ring is None or run is None else ring.after(run, last)
-        if tail and tail[0].utc_ns >= wanted.end_utc_ns:
+        if tail and not (
+            tail[0].utc_ns < wanted.end_utc_ns and tail[-1].utc_ns >= wanted.start_utc_ns
+        ):
             tail = ()
         recordings = [self._recording(row) for row in rows]
-        codec = recordings[-1].codec if recordings else "h264"
+        codec = "h264" if newest is None else newest["codec"]
         sources = [(row["sha256"], row["start_utc_ns"] // NS_PER_MS) for row in rows]
         if tail:
             sources.append(("", tail[0].utc_ns // NS_PER_MS))  # its segment is not closed yet
         offsets = [row["camera_offset_ns"] for row in rows if row["camera_offset_ns"] is not None]
         parts = [
             replace(part, packets=cut.between(part.packets, wanted.start_utc_ns, wanted.end_utc_ns))
-            for part in cut.parts(recordings, tail, codec)
+            for part in cut.parts(recordings, tail, codec, gaps)
         ]
         return _Footage(parts, tuple(sources), offsets[0] // NS_PER_MS if offsets else None)
 
@@ -194,6 +224,7 @@ class ClipMaker:
             codec=row["codec"],
             shape=row["extradata"],
             start_utc_ns=row["start_utc_ns"],
+            end_utc_ns=row["end_utc_ns"],
             first_dts=row["first_dts"],
             last_dts=row["last_dts"],
             time_base=Fraction(row["time_base_num"], row["time_base_den"]),
@@ -290,11 +321,10 @@ class ClipMaker:
 
 
 def _missing_ms(wanted: _Wanted, written: list[cut.CutPart]) -> int:
-    covered_ns = sum(
-        max(
-            0, min(part.end_utc_ns, wanted.end_utc_ns) - max(part.start_utc_ns, wanted.start_utc_ns)
-        )
-        for part in written
-    )
+    covered_ns, reached_ns = 0, wanted.start_utc_ns
+    for part in sorted(written, key=lambda part: part.start_utc_ns):
+        begin_ns = max(part.start_utc_ns, reached_ns)
+        reached_ns = max(reached_ns, min(part.end_utc_ns, wanted.end_utc_ns))
+        covered_ns += max(0, reached_ns - begin_ns)
     missing_ms = (wanted.end_utc_ns - wanted.start_utc_ns - covered_ns) // NS_PER_MS
     return missing_ms if missing_ms > TIME_OF_A_PICTURE_MS else 0

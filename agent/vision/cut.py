@@ -1,19 +1,21 @@
 """What a clip is made of: segments on the disk, then the ring; a part is one unbroken run."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
+from typing import TypeAlias
 
-from agent.core.clock import NS_PER_S
+from agent.core.clock import NS_PER_MS, NS_PER_S
 from agent.core.errors import StorageError
 from agent.core.files import atomic
 from agent.core.model import Packet
 from agent.evidence.hashing import FileHash, copy_hashed
-from agent.vision.remux import Muxer, Template, demux
+from agent.vision.remux import Muxer, Template, demux, parameter_sets
 
 MOVFLAGS = "faststart+use_metadata_tags"
 LEAST_END_NS = NS_PER_S // 100
+TOLERANCE_NS = 50 * NS_PER_MS  # rows and packets are timed by the same slewed clock
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +27,7 @@ class Recording:
     codec: str
     shape: bytes  # parameter sets
     start_utc_ns: int
+    end_utc_ns: int
     first_dts: int
     last_dts: int
     time_base: Fraction
@@ -81,29 +84,33 @@ def packets_of(recording: Recording) -> Iterator[Packet]:
             raise
 
 
-def parts(recordings: Iterable[Recording], tail: Iterable[Packet], codec: str) -> list[Part]:
+def parts(
+    recordings: Iterable[Recording],
+    tail: Sequence[Packet],
+    codec: str,
+    gaps: Sequence[tuple[int, int]] = (),
+) -> list[Part]:
     """Arrange recordings, oldest first, and the ring's tail into parts.
 
     Args:
         recordings: of one camera, in order.
         tail: packets of one run that come after the last recording of that run.
         codec: of the tail.
+        gaps: spans of wall time that were not recorded: footage around one is not joined.
     """
     groups: list[list[Recording]] = []
     for recording in recordings:
-        key = (recording.run, recording.codec, recording.shape)
-        if groups and key == (groups[-1][-1].run, groups[-1][-1].codec, groups[-1][-1].shape):
+        if groups and _is_continued(groups[-1][-1], recording, gaps):
             groups[-1].append(recording)
         else:
             groups.append([recording])
-    rest = tuple(tail)
+    rests = _by_shape(tail, codec)
     found = []
     for group in groups:
-        is_continued = group is groups[-1] and bool(rest) and rest[0].run == group[-1].run
-        found.append(Part(group[0].codec, _chain(group, rest if is_continued else ())))
-        rest = () if is_continued else rest
-    if rest:
-        found.append(Part(codec, iter(rest)))
+        last = group[-1]
+        is_joined = group is groups[-1] and bool(rests) and _continues(last, rests[0])
+        found.append(Part(group[0].codec, _chain(group, rests.pop(0)[1] if is_joined else ())))
+    found += [Part(codec, iter(packets)) for _, packets in rests]
     return found
 
 
@@ -119,14 +126,16 @@ def between(packets: Iterable[Packet], start_utc_ns: int, end_utc_ns: int) -> It
             break
         if is_running:
             yield packet
-            continue
-        if packet.is_key:
-            group = []
-        if packet.is_key or group:
-            group.append(packet)
-        if packet.utc_ns >= start_utc_ns and group:
+        elif group and packet.utc_ns > start_utc_ns:
             yield from group
+            yield packet
             is_running = True
+        elif packet.is_key:
+            group = [packet]
+        elif group:
+            group.append(packet)
+    if not is_running and group and group[-1].utc_ns >= start_utc_ns:
+        yield from group
 
 
 def write(part: Part, target: Path, work: Path, metadata: dict[str, str]) -> CutPart | None:
@@ -160,6 +169,31 @@ def write(part: Part, target: Path, work: Path, metadata: dict[str, str]) -> Cut
         work.unlink(missing_ok=True)
     shown_ns = max(LEAST_END_NS, last.utc_ns - before.utc_ns)
     return CutPart(found, first.utc_ns, last.utc_ns + shown_ns, muxer.packets)
+
+
+_Stretch: TypeAlias = tuple[bytes, tuple[Packet, ...]]  # parameter sets, packets
+
+
+def _is_continued(before: Recording, after: Recording, gaps: Sequence[tuple[int, int]]) -> bool:
+    if (before.run, before.codec, before.shape) != (after.run, after.codec, after.shape):
+        return False
+    earliest, latest = before.end_utc_ns - TOLERANCE_NS, after.start_utc_ns + TOLERANCE_NS
+    return not any(earliest <= begin and end <= latest for begin, end in gaps)
+
+
+def _by_shape(tail: Sequence[Packet], codec: str) -> list[_Stretch]:
+    found: list[tuple[bytes, list[Packet]]] = []
+    for packet in tail:
+        shape = parameter_sets(codec, packet.payload) if packet.is_key else b""
+        if not found or (shape and shape != found[-1][0]):
+            found.append((shape, []))
+        found[-1][1].append(packet)
+    return [(shape, tuple(packets)) for shape, packets in found]
+
+
+def _continues(before: Recording, rest: _Stretch) -> bool:
+    shape, packets = rest
+    return packets[0].run == before.run and shape in (b"", before.shape)
 
 
 def _chain(group: Iterable[Recording], tail: Iterable[Packet]) -> Iterator[Packet]:

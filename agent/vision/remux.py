@@ -169,8 +169,9 @@ def demux(path: Path) -> Iterator[_AvPacket]:
         if not container.streams.video:
             raise StorageError(f"{path}: no video stream")
         stream = container.streams.video[0]
-        convert = BitStreamFilterContext(f"{stream.codec_context.name}_mp4toannexb", stream)
+        name = f"{stream.codec_context.name}_mp4toannexb"
         try:
+            convert = BitStreamFilterContext(name, stream)
             for packet in container.demux(stream):
                 is_whole = packet.pos is None or packet.pos + packet.size <= size_bytes
                 if packet.size == 0 or packet.dts is None or not is_whole:

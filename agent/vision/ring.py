@@ -49,11 +49,6 @@ class Ring:
         with self._lock:
             return self._groups[-1][-1].run if self._groups else None
 
-    def runs(self) -> tuple[str, ...]:
-        """Name the runs that packets are held of, oldest first."""
-        with self._lock:
-            return tuple(dict.fromkeys(group[0].run for group in self._groups))
-
     def after(self, run: str, dts: int | None) -> tuple[Packet, ...]:
         """Give the packets of a run whose dts is greater; all of the run for None."""
         with self._lock:

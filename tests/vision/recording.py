@@ -45,8 +45,8 @@ class Desk:
         self.store = store
         self.state_dir = state_dir
         self.clock = clock or SimClock()
-        self.ring = Ring(20, 16 << 20)
         self.config = RecordConfig(**({"segment_s": 2.0, "queue_packets": 3000} | config))
+        self.ring = Ring(self.config.ring_s, 16 << 20)
         place = Place(CAMERA, state_dir, store)
         self.recorder = Recorder(place, source, self.ring, self.clock, self.config, 7)
         self.packets = 0

@@ -94,14 +94,6 @@ def test_after_gives_what_is_newer_in_one_run() -> None:
     assert ring.after("r3", None) == ()
 
 
-def test_runs_are_named_in_order() -> None:
-    ring = filled(20)
-    assert ring.runs() == ("r1",)
-    ring.put(packet(0, is_key=True, run="r2"))
-    assert ring.runs() == ("r1", "r2")
-    assert Ring(1, 1).runs() == ()
-
-
 def test_packet_of_another_run_needs_a_key_frame() -> None:
     ring = filled(5)
     ring.put(packet(5, run="r2"))

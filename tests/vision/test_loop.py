@@ -1,0 +1,206 @@
+"""The recording loop: what it chooses, and that each deletion leaves a record."""
+
+import json
+import threading
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from agent.core.clock import NS_PER_S, SimClock
+from agent.core.store import Store
+from agent.evidence import custody
+from agent.vision.config import RecordConfig
+from agent.vision.loop import NS_PER_DAY, Piece, Protection, RecordingLoop, choose
+from tests.vision.recording import rows
+
+START_NS = 1_700_000_000 * NS_PER_S
+
+
+def piece(number: int, camera: str = "gate", size: int = 100) -> Piece:
+    return Piece(number, camera, number * 10, number * 10 + 10, size)
+
+
+def test_nothing_is_chosen_while_there_is_room() -> None:
+    assert choose([piece(number) for number in range(5)], [], 500, 0) == ()
+
+
+def test_oldest_go_first_until_there_is_room() -> None:
+    pieces = [piece(number) for number in (3, 1, 4, 0, 2)]
+    assert [gone.segment_id for gone in choose(pieces, [], 250, 0)] == [0, 1, 2]
+
+
+def test_old_ones_go_whatever_the_room() -> None:
+    pieces = [piece(number) for number in range(5)]
+    assert [gone.segment_id for gone in choose(pieces, [], 10_000, 25)] == [0, 1]
+
+
+def test_protected_ones_stay_and_younger_ones_go_instead() -> None:
+    pieces = [piece(number) for number in range(5)]
+    held = [Protection("gate", 5, 15)]
+    assert [gone.segment_id for gone in choose(pieces, held, 300, 0)] == [2, 3]
+    other = [Protection("yard", 5, 15)]
+    assert [gone.segment_id for gone in choose(pieces, other, 300, 0)] == [0, 1]
+
+
+_PIECES = st.lists(
+    st.builds(
+        lambda start, length, camera, size: (start, start + length, camera, size),
+        st.integers(0, 1000),
+        st.integers(1, 100),
+        st.sampled_from(["gate", "yard"]),
+        st.integers(0, 1000),
+    ),
+    max_size=30,
+)
+_HELD = st.lists(
+    st.builds(
+        lambda camera, start, length: Protection(camera, start, start + length),
+        st.sampled_from(["gate", "yard"]),
+        st.integers(0, 1000),
+        st.integers(0, 100),
+    ),
+    max_size=4,
+)
+
+
+@settings(max_examples=150, deadline=None)
+@given(_PIECES, _HELD, st.integers(0, 8000), st.integers(0, 1000))
+def test_choice_keeps_its_promises(found, held, max_bytes: int, oldest: int) -> None:
+    pieces = [
+        Piece(number, camera, start, end, size)
+        for number, (start, end, camera, size) in enumerate(found)
+    ]
+    gone = choose(pieces, held, max_bytes, oldest)
+    stay = [piece for piece in pieces if piece not in gone]
+
+    def is_held(piece: Piece) -> bool:
+        return any(
+            piece.camera == span.camera
+            and piece.start_utc_ns <= span.end_utc_ns
+            and piece.end_utc_ns >= span.start_utc_ns
+            for span in held
+        )
+
+    assert not any(is_held(piece) for piece in gone)
+    assert list(gone) == sorted(gone, key=lambda piece: (piece.start_utc_ns, piece.segment_id))
+    free = [piece for piece in stay if not is_held(piece)]
+    assert all(piece.end_utc_ns >= oldest for piece in free)
+    assert sum(piece.size_bytes for piece in stay) <= max_bytes or free == []
+    by_room = [piece for piece in gone if piece.end_utc_ns >= oldest]
+    if by_room and free:
+        newest_gone = max((piece.start_utc_ns, piece.segment_id) for piece in by_room)
+        assert newest_gone < min((piece.start_utc_ns, piece.segment_id) for piece in free)
+
+
+class Yard:
+    """A store with ten closed segments of 100 kB, ten seconds each, and a loop over them."""
+
+    def __init__(self, store: Store, folder: Path, **config) -> None:
+        self.store, self.folder = store, folder
+        self.clock = SimClock(START_NS + 100 * NS_PER_S)
+        for number in range(10):
+            self.add(number)
+        self.loop = RecordingLoop(store, folder, self.clock, RecordConfig(**config), self._note)
+
+    def _note(self, connection, kind, subject, detail) -> object:
+        return custody.append(connection, self.clock, kind, subject, detail)
+
+    def add(self, number: int, state: str = "closed") -> None:
+        path = Path("segments") / "gate" / f"{number}.mp4"
+        (self.folder / path).parent.mkdir(parents=True, exist_ok=True)
+        (self.folder / path).write_bytes(bytes(100_000))
+        start = START_NS + number * 10 * NS_PER_S
+        values = (str(path), state, start, start + 10 * NS_PER_S - 1, 100_000, f"{number:064x}")
+        self.store.write(
+            lambda connection: (
+                connection.execute(
+                    "INSERT INTO segment (camera, run, path, state, start_utc_ns, end_utc_ns,"
+                    " size_bytes, sha256, first_dts, last_dts, time_base_num, time_base_den,"
+                    " codec, width_px, height_px, extradata)"
+                    " VALUES ('gate', 'r', ?, ?, ?, ?, ?, ?, 0, 1, 1, 90000, 'h264', 4, 4, x'')",
+                    values,
+                ).rowcount
+            )
+        )
+
+    def left(self) -> list[int]:
+        files = sorted(int(path.stem) for path in (self.folder / "segments").rglob("*.mp4"))
+        known = rows(self.store, "SELECT path FROM segment ORDER BY id")
+        assert files == [int(Path(row["path"]).stem) for row in known]
+        return files
+
+
+def test_file_row_and_record_go_together(store: Store, tmp_path: Path) -> None:
+    yard = Yard(store, tmp_path, keep_max_gb=0.0005)
+    assert yard.loop.tidy() == 5
+    assert yard.left() == [5, 6, 7, 8, 9]
+    entries = rows(store, "SELECT * FROM custody ORDER BY seq")
+    assert [entry["subject"] for entry in entries] == [
+        f"segments/gate/{number}.mp4" for number in range(5)
+    ]
+    assert {entry["kind"] for entry in entries} == {"segment.deleted"}
+    detail = json.loads(entries[3]["detail"])
+    assert detail["sha256"] == f"{3:064x}"
+    assert detail["start_utc_ms"] == (START_NS + 30 * NS_PER_S) // 1_000_000
+    assert yard.loop.tidy() == 0
+
+
+def test_days_run_out(store: Store, tmp_path: Path) -> None:
+    yard = Yard(store, tmp_path, keep_days=1)
+    yard.clock.advance(NS_PER_DAY / NS_PER_S - 50)
+    assert yard.loop.tidy() == 5
+    assert yard.left() == [5, 6, 7, 8, 9]
+
+
+def test_wanted_clips_and_open_events_are_protected(store: Store, tmp_path: Path) -> None:
+    yard = Yard(store, tmp_path, keep_max_gb=0.0001)
+    event = "INSERT INTO event VALUES (?, 'gate', 'k', 'r', ?, ?, ?, '{}')"
+    clip = (
+        "INSERT INTO clip (id, event_id, camera, start_utc_ns, end_utc_ns, state)"
+        " VALUES (?, ?, 'gate', ?, ?, ?)"
+    )
+    times = [START_NS + second * NS_PER_S for second in (12, 28, 41, 48, 85)]
+
+    def change(connection) -> None:
+        connection.execute(event, ("e1", "closed", times[0], times[1]))
+        connection.execute(event, ("e2", "closed", times[2], times[3]))
+        connection.execute(event, ("e3", "open", times[4], None))
+        connection.execute(clip, ("c1", "e1", times[0], times[1], "wanted"))
+        connection.execute(clip, ("c2", "e2", times[2], times[3], "sealed"))
+
+    store.write(change)
+    yard.loop.tidy()
+    assert yard.left() == [1, 2, 8, 9]
+
+
+@pytest.mark.parametrize("state", ["open", "damaged"])
+def test_unsettled_segments_are_left_alone(store: Store, tmp_path: Path, state: str) -> None:
+    yard = Yard(store, tmp_path, keep_max_gb=0.00005)
+    yard.add(10, state)
+    yard.loop.tidy()
+    assert yard.left() == [10]
+
+
+def test_missing_file_does_not_stop_the_loop(store: Store, tmp_path: Path) -> None:
+    yard = Yard(store, tmp_path, keep_max_gb=0.0005)
+    (tmp_path / "segments" / "gate" / "0.mp4").unlink()
+    assert yard.loop.tidy() == 5
+    assert yard.left() == [5, 6, 7, 8, 9]
+
+
+def test_worker_tidies_and_stops(store: Store, tmp_path: Path) -> None:
+    yard = Yard(store, tmp_path, keep_max_gb=0.0005)
+    stop = threading.Event()
+    beats = []
+
+    def progress() -> None:
+        beats.append(yard.clock.mono_ns())
+        if len(beats) > 100:
+            stop.set()
+
+    yard.loop.run(stop, progress)
+    assert yard.left() == [5, 6, 7, 8, 9]
+    assert max(right - left for left, right in pairwise(beats)) <= NS_PER_S
