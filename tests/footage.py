@@ -1,4 +1,4 @@
-"""Small H.264 files whose pictures carry their number as brightness, made once a session."""
+"""Small H.264 files whose pictures carry their number as brightness, made once a test run."""
 
 import atexit
 import functools
@@ -22,7 +22,7 @@ _STEP, _BASE, _DIGITS = 13, 20, 16  # luma of a half picture: base + step * digi
 
 @functools.cache
 def folder() -> Path:
-    """Where this session's files live."""
+    """Where the files of this test run live."""
     made = Path(tempfile.mkdtemp(prefix="outpost-footage-"))
     atexit.register(shutil.rmtree, made, ignore_errors=True)
     return made

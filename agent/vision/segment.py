@@ -29,7 +29,8 @@ _INSERT = """
 """
 _CLOSE = """
     UPDATE segment SET state = 'closed', start_utc_ns = ?, end_utc_ns = ?, last_dts = ?,
-        packets = ?, camera_offset_ns = coalesce(?, camera_offset_ns), size_bytes = ?, sha256 = ? WHERE id = ?
+        packets = ?, camera_offset_ns = coalesce(?, camera_offset_ns), size_bytes = ?, sha256 = ?
+    WHERE id = ?
 """
 
 
