@@ -35,13 +35,17 @@ class Assembly:
         """Open the part file; OSError if the disk refuses.
 
         Args:
-            have: what was on the disk; left out where the file is gone or shorter than that.
+            have: what was on the disk; where the file is gone or shorter than that, and where
+                nothing is known of it, it is begun anew.
         """
         self.path.parent.mkdir(parents=True, exist_ok=True)
         flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
         self._descriptor = os.open(self.path, flags, 0o640)
-        if os.fstat(self._descriptor).st_size >= max((end for _, end in have.spans), default=0):
+        known_bytes = max((end for _, end in have.spans), default=0)
+        if 0 < known_bytes <= os.fstat(self._descriptor).st_size:
             self.have = have
+        else:
+            os.ftruncate(self._descriptor, 0)
         return self
 
     @property

@@ -74,14 +74,13 @@ class Files:
         if (receipt := self._given_receipt(device, document)) is not None:
             return Answer(device, fid, "receipt", receipt)
         entry, clip_id = self._promised(document, key)
+        is_open = (device, fid) in self._open
         assembly = self._open.get((device, fid)) or self._resumed(device, fid, key)
         if assembly is not None and not _is_same(assembly.offer, document):
             raise Refused(f"transfer {fid} stands for another file")
-        if assembly is None and self._is_kept(document, clip_id):
-            return Answer(device, fid, "receipt", self._sign(document, clip_id))
-        if assembly is None:
-            assembly = self._begun(document, entry, clip_id)
-        return self._need(assembly)
+        if not is_open and self._is_kept(document, clip_id):  # also: killed between rename and row
+            return self._settled(document, clip_id)
+        return self._need(assembly or self._begun(document, entry, clip_id))
 
     def chunk(self, device: str, fid: str, offset: int, data: bytes, key: PublicKey) -> bool:
         """Take a chunk; false for one of a transfer that is not under way.
@@ -112,10 +111,7 @@ class Files:
         if (document["sha256"], document["size_bytes"]) != _content(assembly.offer):
             raise Refused(f"transfer {fid} stands for another file")
         if self._is_kept(assembly.offer, assembly.clip_id):  # killed between rename and row
-            self._close(assembly)
-            assembly.path.unlink(missing_ok=True)
-            receipt = self._sign(assembly.offer, assembly.clip_id)
-            return Answer(device, fid, "receipt", receipt)
+            return self._settled(assembly.offer, assembly.clip_id)
         if not self._flush([assembly]):
             return None
         if assembly.missing:
@@ -187,6 +183,7 @@ class Files:
         place = self._archive.place(device, clip_id, name)
         if place.exists():
             if self._archive.holds(place, sha256):
+                self._archive.keep_manifest(offer, place)
                 return True
             self._archive.set_aside(place, f"{device}-{clip_id}-{name}")
             _log.error("stored file damaged, asked for again", path=self._archive.relative(place))
@@ -306,24 +303,33 @@ class Files:
                 return Answer(device, fid, "receipt", self._taken_in(assembly)), ""
             except (Refused, OSError, StorageError) as error:
                 wrong = error
-        if isinstance(wrong, IntegrityError):
-            self._set_aside(assembly)
-            reason = f"{assembly.offer['name']}: {wrong}"
-            return self.refusal(device, fid, reason), reason
         self._close(assembly)
+        if isinstance(wrong, IntegrityError):
+            reason = f"{assembly.offer['name']}: {wrong}"
+            try:
+                self._set_aside(assembly)
+            except (OSError, StorageError) as error:
+                return None, f"{fid}: {reason}; not set aside: {error}"
+            return self.refusal(device, fid, reason), reason
         return None, f"{fid}: {wrong}"
 
     def _taken_in(self, assembly: Assembly) -> wire.Json:
         offer, clip_id = assembly.offer, assembly.clip_id
         place = self._archive.place(assembly.device, clip_id, offer["name"])
         if self._is_kept(offer, clip_id):
-            self._close(assembly)
-            assembly.path.unlink(missing_ok=True)
-        else:
-            self._archive.keep_manifest(offer, place)
-            self._close(assembly)
-            self._archive.take_in(assembly.path, place)
+            return self._settled(offer, clip_id).document
+        self._archive.keep_manifest(offer, place)
+        self._close(assembly)
+        self._archive.take_in(assembly.path, place)
         return self._sign(offer, clip_id)
+
+    def _settled(self, offer: wire.Json, clip_id: str) -> Answer:
+        """Sign for a file that is kept; what there is of another copy goes."""
+        device, fid = offer["device"], offer["fid"]
+        if (assembly := self._open.get((device, fid))) is not None:
+            self._close(assembly)
+        self._archive.part(device, fid).unlink(missing_ok=True)
+        return Answer(device, fid, "receipt", self._sign(offer, clip_id))
 
     def _sign(self, offer: wire.Json, clip_id: str) -> wire.Json:
         now_ms = self._clock.utc_ns() // NS_PER_MS
@@ -346,7 +352,6 @@ class Files:
         return receipt
 
     def _set_aside(self, assembly: Assembly) -> None:
-        self._close(assembly)
         self._archive.set_aside(assembly.path, f"{assembly.device}-{assembly.fid}")
         self._records.forget(assembly.device, assembly.fid)
 

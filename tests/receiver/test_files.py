@@ -330,9 +330,11 @@ def test_killed_between_rename_and_row(desk, device):
         place.parent.mkdir(parents=True)
         (place.parent / "manifest.json").write_text(json.dumps(signed))
         (desk.store_dir / "incoming" / device.name / f"{offer['fid']}.part").rename(place)
-        if ask == "offer":
-            desk.files.offer(offer, device.key.public)
-        assert is_signed(desk, desk.done(device, offer), offer)
+        if ask == "offer":  # nothing has to be sent a second time
+            answer = desk.files.offer(offer, device.key.public)
+        else:
+            answer = desk.done(device, offer)
+        assert is_signed(desk, answer, offer)
         assert verify(place.parent, device.key.public, desk.key.public).ok
     assert contents(desk.store_dir)["incoming"] == []
 
@@ -364,6 +366,16 @@ def test_damaged_manifest_is_written_again(desk, device):
     path.write_bytes(b"\xff{")
     desk.send(device, device.offer(files, signed, "clip-2.mp4"), files["clip-2.mp4"])
     assert verify(path.parent, device.key.public, desk.key.public).ok
+
+
+def test_receipt_is_never_given_for_a_file_without_its_manifest(desk, device):
+    files, signed = device.clip()
+    desk.send(device, device.offer(files, signed), files["clip-1.mp4"])
+    folder = desk.place(device, signed).parent
+    (folder / "manifest.json").unlink()
+    again = device.offer(files, signed, number=fid("again"))
+    assert is_signed(desk, desk.files.offer(again, device.key.public), again)
+    assert verify(folder, device.key.public, desk.key.public).ok
 
 
 def test_more_open_files_than_allowed_are_shelved_and_go_on(tmp_path, device):
