@@ -7,6 +7,7 @@ import argparse
 import json
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,8 @@ from agent.core import log
 from agent.core.errors import AgentError, ConfigError
 
 EXIT_OK, EXIT_FAILED, EXIT_USAGE, EXIT_CONFIG = 0, 1, 2, 78
+
+_UNITS_PER_S = {"utc_ns": 1_000_000_000, "utc_ms": 1000}
 
 Command = Callable[[argparse.Namespace], int]
 
@@ -157,7 +160,9 @@ def _status(options: argparse.Namespace) -> int:
         print(json.dumps(status))
         return EXIT_OK
     cameras = status.pop("cameras", [])
-    _table([{"what": key.replace("_", " "), "now": value} for key, value in status.items()])
+    _table(
+        [{"what": key.replace("_", " "), "now": _cell(key, value)} for key, value in status.items()]
+    )
     _table(cameras)
     return EXIT_OK
 
@@ -244,7 +249,8 @@ def _table(rows: Sequence[Mapping[str, Any]]) -> None:
     if not rows:
         return
     columns = list(rows[0])
-    texts = [columns, *([_cell(row.get(name)) for name in columns] for row in rows)]
+    heads = [name.removesuffix("_ns").removesuffix("_ms") for name in columns]
+    texts = [heads, *([_cell(name, row.get(name)) for name in columns] for row in rows)]
     widths = [max(len(line[index]) for line in texts) for index in range(len(columns))]
     for line in texts:
         print(
@@ -252,8 +258,16 @@ def _table(rows: Sequence[Mapping[str, Any]]) -> None:
         )
 
 
-def _cell(value: Any) -> str:
-    return "-" if value is None else json.dumps(value) if isinstance(value, dict) else str(value)
+def _cell(name: str, value: Any) -> str:
+    if value is None:
+        return "-"
+    if isinstance(value, dict):
+        return ", ".join(f"{key} {item}" for key, item in value.items())
+    unit = next((unit for unit in _UNITS_PER_S if name.endswith(unit)), None)
+    if unit is not None and isinstance(value, int):
+        moment = datetime.fromtimestamp(value / _UNITS_PER_S[unit], UTC)
+        return moment.isoformat(sep=" ", timespec="milliseconds").removesuffix("+00:00")
+    return str(value)
 
 
 if __name__ == "__main__":

@@ -53,13 +53,14 @@ class StatusFile:
 
 
 def read(state_dir: Path) -> dict[str, Any]:
-    """Give what the agent last wrote, and whether it still runs."""
-    is_running = _is_locked(state_dir / LOCK_NAME)
+    """Give what the running agent does, or that none runs and when one last did."""
     try:
         document = json.loads((state_dir / FILE_NAME).read_text())
     except (OSError, ValueError):
         document = {}
-    return {"running": is_running, **document}
+    if _is_locked(state_dir / LOCK_NAME):
+        return {"running": True, **document}
+    return {"running": False, "last_seen_utc_ms": document.get("utc_ms")}
 
 
 @contextmanager
