@@ -47,9 +47,8 @@ def recover(store: Store, state_dir: Path, custody: Custody) -> Recovered:
         for path in sorted((state_dir / FOLDER).glob("*/*"))
         if str(path.relative_to(state_dir)) not in known
     ]
-    for path in orphans:
-        _quarantine(store, state_dir, path, custody, "no row speaks of it")
-    found = Recovered(states.count("recovered"), states.count("damaged"), len(orphans))
+    moved = [_set_aside(store, state_dir, path, custody) for path in orphans]
+    found = Recovered(states.count("recovered"), states.count("damaged"), moved.count(True))
     if rows or orphans:
         _log.info(
             "recordings recovered",
@@ -60,22 +59,49 @@ def recover(store: Store, state_dir: Path, custody: Custody) -> Recovered:
     return found
 
 
+def settle(store: Store, state_dir: Path, camera: str, custody: Custody) -> int:
+    """Settle the open rows of one camera, that nobody is writing; gives how many there were.
+
+    Raises:
+        StorageError: the database refuses.
+    """
+    with store.reading() as connection:
+        rows = connection.execute(
+            "SELECT * FROM segment WHERE state = 'open' AND camera = ?", (camera,)
+        ).fetchall()
+    for row in rows:
+        _settle(store, state_dir, row, custody)
+    return len(rows)
+
+
 def _settle(store: Store, state_dir: Path, row: sqlite3.Row, custody: Custody) -> str:
+    try:
+        return _judge(store, state_dir, row, custody)
+    except OSError as error:  # this file's disk has trouble: the others are settled all the same
+        _log.error("segment not recovered, stays open", path=row["path"], reason=error)
+        return "open"
+
+
+def _set_aside(store: Store, state_dir: Path, path: Path, custody: Custody) -> bool:
+    try:
+        _quarantine(store, state_dir, path, custody, "no row speaks of it")
+    except OSError as error:
+        _log.error("file without a row stays where it is", path=path, reason=error)
+        return False
+    return True
+
+
+def _judge(store: Store, state_dir: Path, row: sqlite3.Row, custody: Custody) -> str:
     path = state_dir / row["path"]
+    try:
+        sync_file(path)
+        found = hash_file(path)
+    except FileNotFoundError:
+        return _note_damaged(store, row)
     count, last_dts = _readable(path, row)
     if count == 0:
-        if path.exists():
-            _quarantine(store, state_dir, path, custody, "no picture of it can be read")
-        store.write(
-            lambda connection: (
-                connection.execute(
-                    "UPDATE segment SET state = 'damaged' WHERE id = ?", (row["id"],)
-                ).rowcount
-            )
-        )
-        return "damaged"
-    sync_file(path)
-    found = hash_file(path)
+        _quarantine(store, state_dir, path, custody, "no picture of it can be read")
+        return _note_damaged(store, row)
     time_base = Fraction(row["time_base_num"], row["time_base_den"])
     end_utc_ns = row["start_utc_ns"] + int((last_dts - row["first_dts"]) * time_base * NS_PER_S)
     values = (end_utc_ns, last_dts, count, found.size_bytes, found.sha256, row["id"])
@@ -91,6 +117,12 @@ def _settle(store: Store, state_dir: Path, row: sqlite3.Row, custody: Custody) -
 
     store.write(change)
     return "recovered"
+
+
+def _note_damaged(store: Store, row: sqlite3.Row) -> str:
+    query = "UPDATE segment SET state = 'damaged' WHERE id = ?"
+    store.write(lambda connection: connection.execute(query, (row["id"],)).rowcount)
+    return "damaged"
 
 
 def _readable(path: Path, row: sqlite3.Row) -> tuple[int, int]:
@@ -115,10 +147,9 @@ def _quarantine(store: Store, state_dir: Path, path: Path, custody: Custody, rea
     while target.exists():  # never over what was set aside before
         number += 1
         target = folder / f"{path.parent.name}-{number}-{path.name}"
+    name = str(path.relative_to(state_dir))
+    detail = {"moved_to": str(target.relative_to(state_dir)), "reason": reason}
+    store.write(lambda connection: custody(connection, "file.quarantined", name, detail))
     path.rename(target)
     sync_directory(folder)
     sync_directory(path.parent)
-    name = str(path.relative_to(state_dir))
-    store.write(
-        lambda connection: custody(connection, "file.quarantined", name, {"reason": reason})
-    )

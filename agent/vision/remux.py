@@ -2,7 +2,7 @@
 
 import contextlib
 import io
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO, TypeAlias
 
@@ -17,7 +17,10 @@ from agent.core.model import Packet
 
 _AvPacket: TypeAlias = "av.Packet[Any]"
 
+FRAGMENT_S = 5  # longest piece of a growing file, should key frames stay away
 _LENGTH_BYTES = 4
+_START_CODE = b"\x00\x00\x01"
+_HEAD_BYTES = 64  # a start code stands within them
 _H264_SPS, _H264_PPS = 7, 8
 _HEVC_VPS, _HEVC_PPS = 32, 34
 
@@ -59,6 +62,8 @@ class Muxer:
 
     def __init__(self, target: Any, template: Template, first: Packet, movflags: str) -> None:
         options = {"movflags": movflags, "flush_packets": "1"}
+        if "frag" in movflags:
+            options["frag_duration"] = str(FRAGMENT_S * 1_000_000)
         with _refusals():
             self._container: OutputContainer = av.open(target, "w", format="mp4", options=options)
             self._stream = self._container.add_stream_from_template(template.stream)
@@ -76,7 +81,8 @@ class Muxer:
 
     def add(self, packet: Packet) -> bool:
         """Write a packet; one that the container cannot take is counted and left out."""
-        if self._last_dts is not None and packet.dts <= self._last_dts:
+        is_late = self._last_dts is not None and packet.dts <= self._last_dts
+        if is_late or packet.payload.find(_START_CODE, 0, _HEAD_BYTES) < 0:
             self.skipped += 1
             return False
         coded = av.Packet(packet.payload)
@@ -102,16 +108,22 @@ class Muxer:
 
 
 class GopFile:
-    """A file for the muxer that takes what it is given to the disk in one write a flush."""
+    """A file for the muxer that takes what it is given to the disk in one write a flush.
 
-    def __init__(self, stream: BinaryIO) -> None:
+    When a file is finished its head is written over. Before that happens all the rest is on the
+    disk: a head that speaks of an index which a power cut took away would make the whole file
+    unreadable.
+    """
+
+    def __init__(self, stream: BinaryIO, sync: Callable[[], object] = lambda: None) -> None:
         self._stream = stream
+        self._sync = sync
         self._pending = bytearray()
 
     @property
-    def has_pending(self) -> bool:
-        """Whether a flush would write something."""
-        return bool(self._pending)
+    def pending_bytes(self) -> int:
+        """How much a flush would write."""
+        return len(self._pending)
 
     def write(self, data: bytes) -> int:
         """Take bytes into memory."""
@@ -119,7 +131,7 @@ class GopFile:
         return len(data)
 
     def seek(self, offset: int, whence: int = 0) -> int:
-        """Move; what was pending goes to where it belongs first."""
+        """Move; what was pending goes to where it belongs first, and is synced."""
         self.flush()
         return self._stream.seek(offset, whence)
 
@@ -130,13 +142,18 @@ class GopFile:
     def forget(self) -> None:
         """Take what still comes to nowhere: the disk has refused, the muxer wants to finish."""
         self._stream = io.BytesIO()
+        self._sync = lambda: None
         self._pending.clear()
 
     def flush(self) -> None:
-        """Write what is pending."""
-        if self._pending:
-            self._stream.write(self._pending)
-            self._pending.clear()
+        """Write and sync what is pending."""
+        if not self._pending:
+            return
+        left = memoryview(bytes(self._pending))
+        self._pending.clear()
+        while left:  # a disk that is nearly full takes a part
+            left = left[self._stream.write(left) :]
+        self._sync()
 
 
 @contextlib.contextmanager
@@ -197,11 +214,11 @@ def _is_chain(payload: bytes) -> bool:
 def parameter_sets(codec: str, payload: bytes) -> bytes:
     """Give the parameter sets of an Annex B key frame, to see when the picture's shape changes."""
     found = []
-    for nal in filter(None, payload.split(b"\x00\x00\x01")[1:]):
+    for nal in filter(None, payload.split(_START_CODE)[1:]):
         kind = nal[0] & 0x1F if codec == "h264" else nal[0] >> 1 & 0x3F
         is_wanted = (
             kind in (_H264_SPS, _H264_PPS) if codec == "h264" else _HEVC_VPS <= kind <= _HEVC_PPS
         )
         if is_wanted:
             found.append(nal.rstrip(b"\x00"))
-    return b"\x00\x00\x01".join(found)
+    return _START_CODE.join(found)

@@ -27,6 +27,9 @@ _INSERT = """
         time_base_num, time_base_den, camera_offset_ns, codec, width_px, height_px, extradata)
     VALUES (?, ?, ?, 'open', ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 """
+_GAP = """
+    INSERT INTO gap (camera, from_utc_ns, to_utc_ns, packets, reason) VALUES (?, ?, ?, ?, ?)
+"""
 _CLOSE = """
     UPDATE segment SET state = 'closed', start_utc_ns = ?, end_utc_ns = ?, last_dts = ?,
         packets = ?, camera_offset_ns = coalesce(?, camera_offset_ns), size_bytes = ?, sha256 = ?
@@ -41,6 +44,22 @@ class Place:
     camera: str
     state_dir: Path
     store: Store
+
+
+@dataclass(frozen=True, slots=True)
+class Gap:
+    """Time that was not recorded, and why."""
+
+    from_utc_ns: int
+    to_utc_ns: int
+    packets: int  # left out, where that is known
+    reason: str
+
+
+def note_gap(connection: sqlite3.Connection, camera: str, gap: Gap) -> None:
+    """Add a gap's row inside a transaction."""
+    values = (camera, gap.from_utc_ns, gap.to_utc_ns, gap.packets, gap.reason)
+    connection.execute(_GAP, values)
 
 
 class SegmentWriter:
@@ -67,17 +86,27 @@ class SegmentWriter:
         """Of the stream that it was begun for."""
         return self._template.parameter_sets
 
-    def open(self) -> None:
-        """Write the row, then the file's head.
+    def open(self, gap: Gap | None = None) -> None:
+        """Make the file, write its row, and begin; a refusal leaves neither row nor file.
+
+        Args:
+            gap: time that was lost before it, noted with the row: once, however often the disk
+                refuses.
 
         Raises:
             StorageError, OSError: the disk refuses.
         """
-        self._row_id = self._place.store.write(self._insert)
         path = self._place.state_dir / self._path
         path.parent.mkdir(parents=True, exist_ok=True)
-        self._stream = path.open("xb", buffering=0)
-        self._file = GopFile(self._stream)
+        stream = path.open("xb", buffering=0)
+        try:
+            self._row_id = self._place.store.write(lambda connection: self._insert(connection, gap))
+        except StorageError:
+            stream.close()
+            path.unlink()
+            raise
+        self._stream = stream
+        self._file = GopFile(stream, lambda: os.fdatasync(stream.fileno()))
         try:
             self._muxer = Muxer(self._file, self._template, self._first, MOVFLAGS)
             sync_directory(path.parent)
@@ -89,10 +118,12 @@ class SegmentWriter:
         """Take a packet; a finished group of pictures goes to the disk in one write and sync."""
         if self._muxer is None or self._file is None:
             raise ValueError(f"segment {self._path}: not open")
+        pending_bytes = self._file.pending_bytes
         if self._muxer.add(packet):
             self._last = packet
-        if packet.is_key and self._file.has_pending:
-            self._sync()
+        has_more = self._file.pending_bytes > pending_bytes
+        if has_more and self._muxer.packets > 1:  # the first bytes of the head are worth no sync
+            self._file.flush()
 
     def close(self) -> None:
         """Finish the file, sync it, and then say so in its row."""
@@ -101,7 +132,7 @@ class SegmentWriter:
         muxer = self._muxer
         try:
             muxer.close()
-            self._sync()
+            self._file.flush()
         except (StorageError, OSError):
             self.abandon()
             raise
@@ -133,18 +164,15 @@ class SegmentWriter:
         if self._stream is not None:
             self._stream.close()
 
-    def _sync(self) -> None:
-        if self._file is not None and self._stream is not None:
-            self._file.flush()
-            os.fdatasync(self._stream.fileno())
-
     def _span_utc_ns(self) -> tuple[int, int]:
         span = (self._last.dts - self._first.dts) * self._first.time_base
         span_ns = int(span * NS_PER_S)
         start_utc_ns = min(self._first.utc_ns, self._last.utc_ns - span_ns)
         return start_utc_ns, start_utc_ns + span_ns
 
-    def _insert(self, connection: sqlite3.Connection) -> int:
+    def _insert(self, connection: sqlite3.Connection, gap: Gap | None) -> int:
+        if gap is not None:
+            note_gap(connection, self._place.camera, gap)
         first, template = self._first, self._template
         offset_ns = _camera_offset_ns(first)
         cursor = connection.execute(

@@ -34,15 +34,21 @@ class Timeline:
         self._first: tuple[int, int] | None = None  # arrival, utc - arrival
         self._last: tuple[int, int, int] | None = None  # media, arrival, utc
 
-    def stamp(self, media_ns: int, arrival_mono_ns: int, utc_ns: int) -> Stamp:
+    def stamp(
+        self, media_ns: int, arrival_mono_ns: int, utc_ns: int, *, is_key: bool = True
+    ) -> Stamp:
         """Give the time of a packet.
 
         Args:
             media_ns: its dts on the source's own time line.
             arrival_mono_ns: when it came, monotonic.
             utc_ns: the wall clock at that instant.
+            is_key: whether a run can begin with it. A clock that was set breaks no stream: that
+                waits for a key frame, and costs no picture.
         """
-        is_break = self._is_break(media_ns, arrival_mono_ns, utc_ns)
+        is_break = self._is_jump(media_ns, arrival_mono_ns) or (
+            is_key and self._has_wrong_time(arrival_mono_ns, utc_ns)
+        )
         if is_break:
             self._delays.clear()
             self._first = None
@@ -56,19 +62,27 @@ class Timeline:
         self._last = (media_ns, arrival_mono_ns, stamped)
         return Stamp(stamped, is_break)
 
-    def _is_break(self, media_ns: int, arrival_mono_ns: int, utc_ns: int) -> bool:
-        if self._last is None or self._first is None:
+    def _is_jump(self, media_ns: int, arrival_mono_ns: int) -> bool:
+        if self._last is None:
             return False
         media_step = media_ns - self._last[0]
         arrival_step = arrival_mono_ns - self._last[1]
-        is_young = arrival_mono_ns - self._first[0] < SETTLE_NS
-        most_ns = SETTLE_NS if is_young else JUMP_NS  # a first burst runs ahead of its arrival
-        is_jump = media_step <= 0 or media_step - arrival_step > most_ns
-        has_wall_step = abs(utc_ns - arrival_mono_ns - self._first[1]) > JUMP_NS
+        # A first burst runs ahead of its arrival.
+        most_ns = SETTLE_NS if self._is_young(arrival_mono_ns) else JUMP_NS
+        return media_step <= 0 or media_step - arrival_step > most_ns
+
+    def _has_wrong_time(self, arrival_mono_ns: int, utc_ns: int) -> bool:
+        if self._first is None:
+            return False
+        if abs(utc_ns - arrival_mono_ns - self._first[1]) > JUMP_NS:
+            return True
         # A minute of packets that all came too late or too early for the anchor: the source
         # paused its clock, or the first packets were held up. Slewing would take hours.
-        has_strayed = not is_young and abs(self._delays[0][1] - self._anchor_ns) > JUMP_NS
-        return is_jump or has_wall_step or has_strayed
+        has_strayed = abs(self._delays[0][1] - self._anchor_ns) > JUMP_NS
+        return has_strayed and not self._is_young(arrival_mono_ns)
+
+    def _is_young(self, arrival_mono_ns: int) -> bool:
+        return self._first is not None and arrival_mono_ns - self._first[0] < SETTLE_NS
 
     def _follow(self, media_ns: int, arrival_mono_ns: int) -> None:
         delay_ns = arrival_mono_ns - media_ns
@@ -78,7 +92,7 @@ class Timeline:
         while self._delays[0][0] < arrival_mono_ns - WINDOW_NS:
             self._delays.popleft()
         best_ns = self._delays[0][1]
-        if self._first is not None and arrival_mono_ns - self._first[0] < SETTLE_NS:
+        if self._is_young(arrival_mono_ns):
             self._anchor_ns = best_ns
             return
         step_ns = 0 if self._last is None else arrival_mono_ns - self._last[1]

@@ -40,14 +40,20 @@ class Desk:
     """One recorder and what it needs."""
 
     def __init__(
-        self, store: Store, state_dir: Path, source: object, clock: Clock | None = None, **config
+        self,
+        store: Store,
+        state_dir: Path,
+        source: object,
+        clock: Clock | None = None,
+        camera: str = CAMERA,
+        **config,
     ) -> None:
         self.store = store
         self.state_dir = state_dir
         self.clock = clock or SimClock()
         self.config = RecordConfig(**({"segment_s": 2.0, "queue_packets": 3000} | config))
         self.ring = Ring(self.config.ring_s, 16 << 20)
-        place = Place(CAMERA, state_dir, store)
+        place = Place(camera, state_dir, store)
         self.recorder = Recorder(place, source, self.ring, self.clock, self.config, 7)
         self.packets = 0
 

@@ -2,6 +2,7 @@
 
 import io
 from dataclasses import replace
+from itertools import chain
 from pathlib import Path
 
 import av
@@ -161,12 +162,86 @@ def test_gop_file_writes_once_a_flush_and_where_it_belongs(tmp_path: Path) -> No
         target = GopFile(stream)
         assert target.write(b"abcdef") == 6
         assert path.read_bytes() == b""
-        assert (target.has_pending, target.tell()) == (True, 6)
+        assert (target.pending_bytes, target.tell()) == (6, 6)
         target.seek(2)
         target.write(b"XY")
         target.flush()
-        assert (target.has_pending, target.tell()) == (False, 4)
+        assert (target.pending_bytes, target.tell()) == (0, 4)
     assert path.read_bytes() == b"abXYef"
+
+
+class Tape(io.RawIOBase):
+    """A disk that remembers every write, and when it was told to sync; takes 1000 bytes a go."""
+
+    def __init__(self) -> None:
+        self.place = 0
+        self.groups: list[list[tuple[int, bytes]]] = [[]]  # of writes between two syncs
+
+    def write(self, data) -> int:
+        taken = bytes(data[:1000])
+        self.groups[-1].append((self.place, taken))
+        self.place += len(taken)
+        return len(taken)
+
+    def seek(self, offset: int, whence: int = 0) -> int:
+        self.place = offset
+        return offset
+
+    def tell(self) -> int:
+        return self.place
+
+    def sync(self) -> None:
+        self.groups.append([])
+
+
+def readable(path: Path, writes) -> int:
+    content = bytearray()
+    for place, data in writes:
+        content.extend(bytes(max(0, place - len(content))))
+        content[place : place + len(data)] = data
+    path.write_bytes(content)
+    try:
+        return len(list(demux(path)))
+    except StorageError:
+        return 0
+
+
+def test_power_cut_at_any_write_costs_at_most_one_group(tmp_path: Path, packets) -> None:
+    """Between two syncs a disk may keep any of the writes: each one alone, and all but one."""
+    tape = Tape()
+    template = Template("h264", packets[0].payload)
+    target = GopFile(tape, tape.sync)
+    muxer = Muxer(target, template, packets[0], MOVFLAGS)
+    synced = []  # packets handed over at each sync
+    for count, packet in enumerate(packets[:35], start=1):
+        muxer.add(packet)
+        if packet.is_key and count > 1:
+            target.flush()
+            synced.append(count - 1)
+    muxer.close()
+    target.flush()
+    template.close()
+    path = tmp_path / "a.mp4"
+    assert readable(path, chain.from_iterable(tape.groups)) == 35
+    safe, done = [], 0
+    for group in tape.groups:
+        for place in range(len(group)):
+            for kept in (
+                group[:place],
+                group[place : place + 1],
+                group[:place] + group[place + 1 :],
+            ):
+                assert readable(path, safe + kept) >= done
+        safe += group
+        done = synced.pop(0) if synced else done
+
+
+@pytest.mark.parametrize("payload", [b"", b"garbage", b"\0" * 50, b"\0\0\1"[:2]])
+def test_what_is_no_picture_is_counted_and_left_out(tmp_path: Path, packets, payload) -> None:
+    bad = [*packets[:5], replace(packets[5], payload=payload), *packets[6:20]]
+    muxer = write(tmp_path / "a.mp4", bad)
+    assert (muxer.packets, muxer.skipped) == (19, 1)
+    assert len(list(demux(tmp_path / "a.mp4"))) == 19
 
 
 @pytest.mark.parametrize("content", [b"", b"\0" * 5000, b"text" * 1000])

@@ -10,9 +10,9 @@ from agent.core.errors import StorageError
 from agent.core.schema import DEVICE_MIGRATIONS
 from agent.core.store import Store
 from agent.vision.remux import Template, demux
-from agent.vision.segment import Place, SegmentWriter
+from agent.vision.segment import Gap, Place, SegmentWriter
 from tests import footage
-from tests.vision.recording import CAMERA, segments, sha256
+from tests.vision.recording import CAMERA, gaps, segments, sha256
 
 pytestmark = pytest.mark.video
 
@@ -53,13 +53,48 @@ def test_closed_row_tells_what_the_file_is(store, tmp_path, template, packets) -
 
 
 def test_open_row_stands_before_the_first_byte(store, tmp_path, template, packets) -> None:
-    (tmp_path / "segments").mkdir()
-    (tmp_path / "segments" / CAMERA).write_text("in the way")
-    with pytest.raises(OSError, match=CAMERA):
-        writer(store, tmp_path, template, packets[0]).open()
+    segment = writer(store, tmp_path, template, packets[0])
+    segment.open()
     (row,) = segments(store)
     assert (row["state"], row["sha256"], row["packets"]) == ("open", "", 0)
-    assert not (tmp_path / row["path"]).exists()
+    assert (tmp_path / row["path"]).read_bytes() == b""
+    segment.abandon()
+
+
+def test_refused_file_leaves_no_row_and_no_gap(store, tmp_path, template, packets) -> None:
+    (tmp_path / "segments").mkdir()
+    (tmp_path / "segments" / CAMERA).write_text("in the way")
+    gap = Gap(START_NS - NS_PER_S, START_NS, 0, "the agent was not running")
+    with pytest.raises(OSError, match=CAMERA):
+        writer(store, tmp_path, template, packets[0]).open(gap)
+    assert (segments(store), gaps(store)) == ([], [])
+
+
+def test_gap_before_it_is_noted_with_its_row(store, tmp_path, template, packets) -> None:
+    gap = Gap(START_NS - NS_PER_S, START_NS, 3, "the agent was not running")
+    segment = writer(store, tmp_path, template, packets[0])
+    segment.open(gap)
+    (row,) = gaps(store)
+    assert (row["from_utc_ns"], row["to_utc_ns"]) == (START_NS - NS_PER_S, START_NS)
+    assert (row["camera"], row["packets"], row["reason"]) == (CAMERA, 3, gap.reason)
+    segment.abandon()
+
+
+def test_stream_without_key_frames_is_on_the_disk_all_the_same(
+    store, tmp_path, template, packets
+) -> None:
+    step = packets[1].dts - packets[0].dts
+    segment = writer(store, tmp_path, template, packets[0])
+    segment.open()
+    segment.add(packets[0])
+    for number in range(1, 200):
+        time = packets[0].dts + number * step
+        segment.add(replace(packets[1], dts=time, pts=time))
+    (row,) = segments(store)
+    path = tmp_path / row["path"]
+    assert len(list(demux(path))) >= 150
+    segment.close()
+    assert len(list(demux(path))) == 200
 
 
 def test_finished_groups_are_on_the_disk_before_the_end(store, tmp_path, template, packets) -> None:
@@ -109,7 +144,7 @@ def test_refused_row_leaves_no_file(tmp_path, clock, template, packets) -> None:
     store.close()
     with pytest.raises(StorageError):
         writer(store, tmp_path, template, packets[0]).open()
-    assert not (tmp_path / "segments").exists()
+    assert [path for path in (tmp_path / "segments").rglob("*") if path.is_file()] == []
 
 
 def test_disk_that_refuses_at_the_end_leaves_the_row_open(

@@ -172,3 +172,20 @@ def test_times_never_go_back_within_a_run(steps: list[tuple[int, int, int]]) -> 
         if stamp.is_break:
             assert stamp.utc_ns == UTC_NS + (arrival_ms + wall_ms) * NS_PER_MS
         before = stamp.utc_ns
+
+
+def test_set_clock_waits_for_a_key_frame() -> None:
+    timeline = settled()
+    hour_ns = 3600 * NS_PER_S
+    for place in range(100, 105):
+        arrival_ns = place * FRAME_NS
+        stamp = timeline.stamp(arrival_ns, arrival_ns, UTC_NS + arrival_ns + hour_ns, is_key=False)
+        assert (stamp.utc_ns, stamp.is_break) == (UTC_NS + arrival_ns, False)
+    stamp = feed(timeline, 105 * FRAME_NS, 105 * FRAME_NS, hour_ns)
+    assert (stamp.utc_ns, stamp.is_break) == (UTC_NS + 105 * FRAME_NS + hour_ns, True)
+
+
+def test_jump_of_the_source_waits_for_nothing() -> None:
+    timeline = settled()
+    stamp = timeline.stamp(0, 100 * FRAME_NS, UTC_NS + 100 * FRAME_NS, is_key=False)
+    assert stamp.is_break

@@ -1,0 +1,263 @@
+"""The writer thread of one camera session: packets become segments, and what is lost a gap row.
+
+It alone waits for the disk. When the disk refuses, the segment is given up (what is on the disk
+of it stays and gets its row), and a new one is tried at a key frame, with growing pauses.
+"""
+
+import contextlib
+import os
+import queue
+import sqlite3
+import threading
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TypeAlias
+
+from agent.core import log
+from agent.core.clock import NS_PER_S, Clock
+from agent.core.errors import StorageError, Unsupported
+from agent.core.model import Packet, StreamInfo
+from agent.evidence import custody
+from agent.vision import recovery
+from agent.vision.config import RecordConfig
+from agent.vision.remux import Template, parameter_sets
+from agent.vision.segment import Gap, Place, SegmentWriter, note_gap
+
+GAP_LEAST_NS = NS_PER_S
+FIRST_PAUSE_S, LONGEST_PAUSE_S = 1.0, 30.0
+LEAST_FREE_BYTES = 64 << 20  # left to the database: what happened can still be told
+POLL_S = 0.5
+TOO_SLOW = "the disk is too slow"
+JUMPED = "the stream or the clock jumped"
+
+_LAST_UTC_NS = """
+    SELECT end_utc_ns FROM segment WHERE camera = ? ORDER BY id DESC LIMIT 1
+"""
+_LAST_GAP_UTC_NS = "SELECT to_utc_ns FROM gap WHERE camera = ? ORDER BY id DESC LIMIT 1"
+
+_log = log.get(__name__)
+
+Item: TypeAlias = Packet | Gap | None
+
+
+@dataclass(frozen=True, slots=True)
+class Trouble:
+    """Why nothing is written."""
+
+    reason: str
+    since_utc_ns: int
+
+
+class Feed:
+    """Puts packets into the writer's queue, whole groups of pictures or none; never waits."""
+
+    def __init__(self, target: "queue.Queue[Item]") -> None:
+        self._queue = target
+        self._first_left_out: Packet | None = None
+        self._last_left_out: Packet | None = None
+        self._gap_packets = 0
+        self._dropped = 0
+
+    def put(self, packet: Packet) -> None:
+        """Queue a packet, or leave out its whole group when there is no room."""
+        if self._first_left_out is not None and not (packet.is_key and self._close_gap(packet)):
+            self._leave_out(packet)
+            return
+        try:
+            self._queue.put_nowait(packet)
+        except queue.Full:
+            self._leave_out(packet)
+
+    def take_dropped(self) -> int:
+        """Give how many packets were left out since the last call."""
+        dropped, self._dropped = self._dropped, 0
+        return dropped
+
+    def take_gap(self) -> Gap | None:
+        """Give the gap that the session ends in, if it does."""
+        return None if self._last_left_out is None else self._gap_to(self._last_left_out)
+
+    def _leave_out(self, packet: Packet) -> None:
+        self._dropped += 1
+        self._gap_packets += 1
+        self._first_left_out = self._first_left_out or packet
+        self._last_left_out = packet
+
+    def _close_gap(self, packet: Packet) -> bool:
+        gap = self._gap_to(packet)
+        try:
+            self._queue.put_nowait(gap)
+        except queue.Full:
+            return False
+        self._first_left_out = self._last_left_out = None
+        self._gap_packets = 0
+        return True
+
+    def _gap_to(self, packet: Packet) -> Gap:
+        first = self._first_left_out or packet
+        return Gap(first.utc_ns, packet.utc_ns, self._gap_packets, TOO_SLOW)
+
+
+class Writer:
+    """Takes what stands in `queue` to the disk, on a thread of its own."""
+
+    def __init__(self, place: Place, info: StreamInfo, clock: Clock, config: RecordConfig) -> None:
+        self.queue: queue.Queue[Item] = queue.Queue(config.queue_packets)
+        self.trouble: Trouble | None = None
+        self._place = place
+        self._info = info
+        self._clock = clock
+        self._config = config
+        self._segment: SegmentWriter | None = None
+        self._template: Template | None = None
+        self._run = ""
+        self._retry_ns = 0
+        self._pause_s = FIRST_PAUSE_S
+        self._lost_reason = ""
+        self._is_resuming = True  # a session begins, or the disk has refused
+        self._thread = threading.Thread(target=self._work, name=f"write-{place.camera}")
+
+    @property
+    def is_working(self) -> bool:
+        """Whether somebody takes from the queue."""
+        return self._thread.is_alive()
+
+    def start(self, lost_reason: str) -> None:
+        """Begin; `lost_reason` explains the time since the last segment."""
+        self._lost_reason = lost_reason
+        self._thread.start()
+
+    def end(self, gap: Gap | None) -> None:
+        """Write what is queued, and a last gap, close the segment, stop."""
+        for item in (None,) if gap is None else (gap, None):
+            self._hand_over(item)
+        self._thread.join()
+
+    def _hand_over(self, item: Gap | None) -> None:
+        while self.is_working:
+            with contextlib.suppress(queue.Full):
+                self.queue.put(item, timeout=POLL_S)
+                return
+
+    def _work(self) -> None:
+        while (item := self.queue.get()) is not None:
+            self._guarded(item)
+        self._guarded(None)
+        if self._template is not None:
+            self._template.close()
+
+    def _guarded(self, item: Item) -> None:
+        try:
+            self._take(item)
+        except (StorageError, OSError) as error:
+            self._give_up(f"the disk refused: {error}")
+            self._retry_ns = self._clock.mono_ns() + round(self._pause_s * NS_PER_S)
+            self._pause_s = min(LONGEST_PAUSE_S, 2 * self._pause_s)
+        except Unsupported as error:
+            self._give_up(str(error))
+
+    def _take(self, item: Item) -> None:
+        if item is None:
+            self._cut()
+        elif isinstance(item, Gap):
+            self._cut()
+            gap = item
+            self._place.store.write(
+                lambda connection: note_gap(connection, self._place.camera, gap)
+            )
+        else:
+            self._take_packet(item)
+
+    def _take_packet(self, packet: Packet) -> None:
+        if packet.is_key and self._must_cut(packet):
+            self._cut()
+        if self._segment is not None and packet.run == self._run:
+            self._segment.add(packet)
+            if packet.is_key and self.trouble is not None:  # a group of pictures is on the disk
+                self._recover()
+        elif packet.is_key and self._clock.mono_ns() >= self._retry_ns:
+            self._begin(packet)
+
+    def _must_cut(self, packet: Packet) -> bool:
+        if self._segment is None:
+            return False
+        return (
+            packet.run != self._run
+            or self._segment.age_s(packet) >= self._config.segment_s
+            or parameter_sets(self._info.codec, packet.payload)
+            not in (b"", self._segment.parameter_sets)
+        )
+
+    def _begin(self, packet: Packet) -> None:
+        template = self._template_for(packet)
+        if self._is_resuming:
+            self._check_room()
+            recovery.settle(
+                self._place.store, self._place.state_dir, self._place.camera, self._note
+            )
+        segment = SegmentWriter(self._place, template, packet)
+        segment.open(self._lost_time(packet))
+        self._segment, self._run, self._is_resuming = segment, packet.run, False
+        segment.add(packet)
+
+    def _cut(self) -> None:
+        segment, self._segment = self._segment, None
+        if segment is None:
+            return
+        segment.close()
+        if self.trouble is not None:
+            self._recover()
+
+    def _recover(self) -> None:
+        _log.info("recording goes on", camera=self._place.camera)
+        self.trouble, self._pause_s = None, FIRST_PAUSE_S
+
+    def _check_room(self) -> None:
+        disk = os.statvfs(self._place.state_dir)
+        free_bytes = disk.f_bavail * disk.f_frsize
+        if free_bytes < LEAST_FREE_BYTES:
+            raise StorageError(
+                f"{self._place.state_dir}: {free_bytes} bytes free; needed: {LEAST_FREE_BYTES}"
+            )
+
+    def _template_for(self, packet: Packet) -> Template:
+        found = parameter_sets(self._info.codec, packet.payload)
+        if self._template is not None and found == self._template.parameter_sets:
+            return self._template
+        payload = packet.payload if found else self._info.extradata + packet.payload
+        template = Template(self._info.codec, payload)
+        if self._template is not None:
+            self._template.close()
+        self._template = template
+        return template
+
+    def _lost_time(self, packet: Packet) -> Gap | None:
+        """Say what is missing before the first packet of a session, or of another run."""
+        if not self._is_resuming and packet.run == self._run:
+            return None
+        camera = (self._place.camera,)
+        with self._place.store.reading() as connection:
+            found = (
+                connection.execute(_LAST_UTC_NS, camera).fetchone(),
+                connection.execute(_LAST_GAP_UTC_NS, camera).fetchone(),
+            )
+        reached_ns = max((row[0] for row in found if row is not None), default=packet.utc_ns)
+        if packet.utc_ns - reached_ns < GAP_LEAST_NS:
+            return None
+        reason = self._lost_reason if self._is_resuming else JUMPED
+        return Gap(reached_ns, packet.utc_ns, 0, reason)
+
+    def _give_up(self, reason: str) -> None:
+        segment, self._segment = self._segment, None
+        if segment is not None:
+            segment.abandon()
+        self._lost_reason = reason
+        self._is_resuming = True
+        if self.trouble is None:
+            _log.error("recording interrupted", camera=self._place.camera, reason=reason)
+            self.trouble = Trouble(reason, self._clock.utc_ns())
+
+    def _note(
+        self, connection: sqlite3.Connection, kind: str, subject: str, detail: Mapping[str, object]
+    ) -> object:
+        return custody.append(connection, self._clock, kind, subject, detail)
