@@ -377,7 +377,8 @@ def _judge(stage: Stage, screen: Screen, seen: Seen) -> int:
         f" the detector, {len(closed_ids)} events, {len(clips)} clips,"
         f"\n  {seen.offline_events} events and {seen.offline_bytes:,} bytes kept through"
         f" {OFFLINE_S:.0f} s without a broker,"
-        f"\n  {len(stored['files'])} files stored by the receiver, {verified['checked']} hand-overs verified"
+        f"\n  {len(stored['files'])} files stored by the receiver,"
+        f" {verified['checked']} hand-overs verified"
     )
     _where_to_look(stage, clips)
     is_good = all(promises.values())
