@@ -147,9 +147,15 @@ def status(file: Path, overrides: Sequence[str]) -> dict[str, Any]:
 
 
 def inspect(file: Path, overrides: Sequence[str], topic: str, limit: int) -> box.Rows:
-    """Give rows of the box's database; StorageError if there is none."""
-    state_dir = load_config(file, overrides, check_files=False).state_dir
-    return box.rows(state_dir / DATABASE, topic, limit)
+    """Give rows of the box's database; StorageError if there is none.
+
+    The whole custody log ends with its head, signed: by it a cut at the end is seen.
+    """
+    settings = load_config(file, overrides, check_files=False)
+    found = box.rows(settings.state_dir / DATABASE, topic, limit)
+    if topic == "custody" and found and len(found) < limit:
+        found.append(_signed_head(settings))
+    return found
 
 
 def device_key(file: Path, overrides: Sequence[str]) -> Path:
@@ -253,6 +259,18 @@ def receiver_status(store_dir: Path) -> Mapping[str, Sequence[Mapping[str, Any]]
     from agent.receiver import index
 
     return index.contents(store_dir)
+
+
+def _signed_head(settings: CameraRole) -> dict[str, Any]:
+    from contextlib import closing
+
+    from agent.core.store import read_only
+    from agent.evidence import custody
+    from agent.evidence.keys import DeviceKey
+
+    key = DeviceKey.load_or_create(settings.state_dir / KEY)
+    with closing(read_only(settings.state_dir / DATABASE)) as connection:
+        return custody.signed_head(connection, key, RealClock(), settings.device)
 
 
 def _store(settings: CameraRole, clock: Clock) -> "Store":

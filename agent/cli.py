@@ -174,7 +174,7 @@ def _inspect(options: argparse.Namespace) -> int:
     elif options.json:
         print(json.dumps(rows))
     else:
-        _table(rows)
+        _table([row for row in rows if "payloadType" not in row])
     return EXIT_OK
 
 

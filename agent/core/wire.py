@@ -5,6 +5,7 @@ checked against `schemas/<name>.json` on both sides; docs/WIRE.md shows an examp
 """
 
 import json
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cache
@@ -17,7 +18,7 @@ from agent.core.errors import MalformedMessage
 
 SCHEMA_VERSION = 1
 PREFIX = "outpost/1"
-MAX_JSON_BYTES = 256 * 1024  # an offer with the leaves of a 100 GiB file stays below
+MAX_JSON_BYTES = 256 * 1024  # holds the leaves of a file of about 12 GB
 MAX_DEPTH = 32
 SCHEMAS = (
     "envelope",
@@ -116,7 +117,9 @@ def decode(schema: str, payload: bytes) -> Json:
     if len(payload) > MAX_JSON_BYTES:
         raise MalformedMessage(f"{schema}: {len(payload)} bytes; allowed: {MAX_JSON_BYTES}")
     try:
-        document = json.loads(payload.decode(), parse_constant=_refuse_constant)
+        document = json.loads(
+            payload.decode(), parse_constant=_refuse_constant, parse_float=_number
+        )
     except (ValueError, RecursionError) as error:
         raise MalformedMessage(f"{schema}: not JSON: {str(error)[:120]}") from error
     return check(schema, document)
@@ -164,6 +167,14 @@ def _refuse_floats(value: Any) -> None:
 
 def _refuse_constant(name: str) -> None:
     raise ValueError(f"{name} is not JSON")
+
+
+def _number(text: str) -> int | float:
+    """Give 5 for `5.0`: JSON knows one kind of number, and only whole ones can be signed."""
+    value = float(text)
+    if not math.isfinite(value):
+        raise ValueError(f"{text[:40]} is too large")
+    return int(value) if value.is_integer() else value
 
 
 def _depth(value: Any, left: int) -> int:

@@ -7,18 +7,21 @@ last heard of, so that nothing that was reported stays open for ever.
 import json
 import sqlite3
 import threading
+from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 from agent.core import log
 from agent.core.clock import NS_PER_S, Clock
-from agent.core.errors import MalformedMessage
+from agent.core.errors import MalformedMessage, StorageError
 from agent.core.model import Event, EventState, Lane, Message
 from agent.core.store import Store
 from agent.vision import lines
 
 _log = log.get(__name__)
+
+MOST_HELD = 1000  # lines that wait in memory for a disk that refuses
 
 _UPSERT = """
     INSERT INTO event (id, camera, kind, rule, state, start_utc_ns, end_utc_ns, body)
@@ -58,6 +61,8 @@ class Intake:
         self._health: dict[str, AnalysisHealth] = {}
         self._model = ""
         self._detector = "starting"
+        self._held: deque[Event] = deque(maxlen=MOST_HELD)
+        self._left_open_reason = ""
 
     @property
     def model(self) -> str:
@@ -77,8 +82,7 @@ class Intake:
     def line(self, text: str) -> None:
         """Take one line of the child's standard output.
 
-        Raises:
-            StorageError: the store refused; the line is not lost in silence.
+        An event that the store refuses (the disk is full) waits here until it takes it.
         """
         try:
             said = json.loads(text)
@@ -108,7 +112,7 @@ class Intake:
                 " FROM event e WHERE state = 'open'"
             ).fetchall()
         for row in rows:
-            self._store_event(_ended(row, reason), row["id"])
+            self._store_event(_ended(row, reason))
         return len(rows)
 
     def _take_event(self, text: str) -> None:
@@ -117,14 +121,29 @@ class Intake:
         except MalformedMessage as error:
             _log.warning("event of the analysis refused", reason=error)
             return
-        self._store_event(event, event.event_id)
+        self._held.append(event)
+        self._settle()
 
-    def _store_event(self, event: Event, event_id: str) -> None:
+    def _settle(self) -> None:
+        """Store what waits, oldest first; what the store refuses waits on."""
+        had_waited = len(self._held) > 1 or bool(self._left_open_reason)
+        try:
+            if self._left_open_reason:
+                self.close_left_open(self._left_open_reason)
+                self._left_open_reason = ""
+            while self._held:
+                self._store_event(self._held[0])
+                self._held.popleft()
+        except StorageError as error:
+            if not had_waited:
+                _log.error("events wait for the disk", reason=error)
+
+    def _store_event(self, event: Event) -> None:
         is_new = self._store.write(lambda connection: self._insert(connection, event))
         if is_new:
             _log.info(
                 f"event {event.state.value}",
-                event_id=event_id,
+                event_id=event.event_id,
                 camera=event.camera,
                 kind=event.kind,
                 rule=event.rule,
@@ -190,6 +209,7 @@ class Intake:
             )
         with self._lock:
             self._health[camera] = after
+        self._settle()
 
     def _detector_said(self, said: Mapping[str, Any]) -> None:
         self._model = str(said.get("model", ""))
@@ -197,7 +217,8 @@ class Intake:
             "ready" if said["type"] == "ready" else f"degraded: {said.get('reason', '')}"
         )
         _log.info("detector " + said["type"], model=self._model, reason=said.get("reason", ""))
-        self.close_left_open("analysis restarted")
+        self._left_open_reason = "analysis restarted"
+        self._settle()
 
 
 def _ended(row: sqlite3.Row, reason: str) -> Event:

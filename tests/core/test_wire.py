@@ -170,3 +170,16 @@ def test_two_validators_agree(key: str, value: Any) -> None:
     else:
         with pytest.raises(MalformedMessage):
             wire.check("envelope", document)
+
+
+def test_whole_numbers_written_as_fractions_are_whole_numbers():
+    text = b'{"sv":1.0,"fid":"%s","size_bytes":5.0,"sha256":"%s"}' % (b"a" * 32, b"b" * 64)
+    document = wire.decode("done", text)
+    assert [type(document[name]) for name in ("sv", "size_bytes")] == [int, int]
+    assert wire.canonical(document) == wire.canonical({**document, "size_bytes": 5})
+
+
+def test_numbers_that_are_none_are_refused():
+    for number in (b"1e999", b"-1e999", b"NaN", b"Infinity"):
+        with pytest.raises(MalformedMessage, match="not JSON"):
+            wire.decode("done", b'{"sv":%s}' % number)

@@ -8,7 +8,9 @@ from pathlib import Path
 import pytest
 
 from agent.core.clock import NS_PER_S, SimClock
+from agent.core.errors import OutboxFull
 from agent.core.model import Event, EventState
+from agent.core.schema import DEVICE_MIGRATIONS
 from agent.core.store import Store
 from agent.core.wire import Topics
 from agent.delivery.outbox import Outbox
@@ -187,3 +189,35 @@ def test_two_threads_may_ask_for_health_while_lines_come(intake: Intake) -> None
     asker.join()
     assert intake.health("gate").frames == 199
     assert set(seen) == {"starting"}
+
+
+def test_events_wait_for_a_full_disk_and_are_stored_in_order(tmp_path: Path) -> None:
+    clock = SimClock()
+    small = Store(tmp_path / "small.db", DEVICE_MIGRATIONS, clock, max_bytes=64 * 4096)
+    small.open()
+    outbox = Outbox(small, Topics("yard", "cam-1"), clock, boot=1)
+    intake = Intake(small, outbox, clock)
+    intake.line(lines.to_line(replace(EVENT, event_id="a" * 32)))
+    filler = b"x" * 3000
+
+    def fill() -> None:
+        for number in range(1000):
+            small.write(
+                lambda connection, key=f"k{number}": (
+                    connection.execute("INSERT INTO meta VALUES (?, ?)", (key, filler)).rowcount
+                )
+            )
+
+    with pytest.raises(OutboxFull):
+        fill()
+    for number in range(20):
+        intake.line(lines.to_line(replace(EVENT, event_id=f"{number:032x}")))
+        intake.line(lines.to_line(replace(CLOSED, event_id=f"{number:032x}")))
+    intake.line(lines.line("ready", model="ssd@1"))
+    assert len(rows(small, "SELECT id FROM event")) < 21
+    small.write(lambda connection: connection.execute("DELETE FROM meta").rowcount)
+    intake.line(lines.line("stats", camera="gate", frames=1, inferences=0, lag_ms=None))
+    states = rows(small, "SELECT state, count(*) AS events FROM event GROUP BY state")
+    assert states == [{"state": "closed", "events": 21}]
+    assert len(rows(small, "SELECT id FROM clip")) == 21
+    small.close()
