@@ -325,9 +325,11 @@ def test_a_row_that_does_not_fit_leaves_its_neighbours_alone(tmp_path):
 
         def put(key, size_bytes):
             return store.submit(
-                lambda connection: connection.execute(
-                    "INSERT INTO meta VALUES (?, ?)", (key, "x" * size_bytes)
-                ).rowcount
+                lambda connection: (
+                    connection.execute(
+                        "INSERT INTO meta VALUES (?, ?)", (key, "x" * size_bytes)
+                    ).rowcount
+                )
             )
 
         held = store.submit(hold)
