@@ -10,12 +10,11 @@ import sqlite3
 import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from fractions import Fraction
 from pathlib import Path
 
 from agent.core import log
 from agent.core.clock import NS_PER_MS, NS_PER_S, Clock
-from agent.core.errors import AgentError
+from agent.core.errors import AgentError, Unsupported
 from agent.core.files import atomic, sync_directory
 from agent.core.store import Store
 from agent.delivery.ledger import Handover, OutgoingFile, enqueue
@@ -24,35 +23,21 @@ from agent.evidence.hashing import HashingWriter, copy_hashed
 from agent.evidence.keys import DeviceKey
 from agent.evidence.manifest import FileEntry, ManifestFacts
 from agent.vision import cut, lines
+from agent.vision.footage import Footage, Span, gather
 from agent.vision.ring import Ring
 
 SILENT_NS = 15 * NS_PER_S  # a source silent for so long past a clip's end has no more for it
 EVERY_S = 0.5
-LONGEST_PICTURE_NS = NS_PER_S
+UNSETTLED_NS = 120 * NS_PER_S  # longest wait for a segment that the ring does not cover
 RETRY_NS = 20 * NS_PER_S
+LENIENT_NS = 600 * NS_PER_S  # after that what cannot be read is left out, and told as missing
+NO_PACKETS = "the camera sent nothing"
 TIME_OF_A_PICTURE_MS = 250  # a span begins and ends between two pictures: that is no loss
 FOLDER, WORK = "clips", "work"
 
 _log = log.get(__name__)
 
 ClockState = Callable[[], Mapping[str, object]]
-
-_SEGMENTS = """
-    SELECT * FROM segment WHERE camera = ? AND state IN ('closed', 'recovered')
-    AND end_utc_ns > ? AND start_utc_ns < ? ORDER BY start_utc_ns, id
-"""
-_GAPS = """
-    SELECT from_utc_ns, to_utc_ns FROM gap
-    WHERE camera = ? AND to_utc_ns > ? AND from_utc_ns < ?
-"""
-_NEWEST = """
-    SELECT run, state, codec, start_utc_ns, first_dts, last_dts FROM segment
-    WHERE camera = ? ORDER BY id DESC LIMIT 1
-"""
-_LAST_OF_RUN = """
-    SELECT max(last_dts) FROM segment WHERE camera = ? AND run = ?
-    AND state IN ('closed', 'recovered')
-"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,10 +66,11 @@ class _Wanted:
 
 
 @dataclass(frozen=True, slots=True)
-class _Footage:
-    parts: list[cut.Part]
-    sources: tuple[tuple[str, int], ...]  # sha256, start in ms
-    camera_offset_ms: int | None
+class _Trial:
+    """A clip that could not be made."""
+
+    since_ns: int
+    not_before_ns: int
 
 
 class ClipMaker:
@@ -95,7 +81,7 @@ class ClipMaker:
     def __init__(self, custodian: Custodian, rings: Mapping[str, Ring]) -> None:
         self._custodian = custodian
         self._rings = rings
-        self._not_before_ns: dict[str, int] = {}
+        self._trials: dict[str, _Trial] = {}
 
     def run(self, stop: threading.Event, progress: Callable[[], None]) -> None:
         """Look twice a second until `stop`."""
@@ -110,18 +96,19 @@ class ClipMaker:
 
     def _attempt(self, wanted: _Wanted) -> None:
         now_ns = self._custodian.clock.mono_ns()
-        if now_ns < self._not_before_ns.get(wanted.clip_id, 0) or not self._is_due(wanted):
+        trial = self._trials.get(wanted.clip_id, _Trial(now_ns, now_ns))
+        if now_ns < trial.not_before_ns or not self._is_due(wanted):
             return
         try:
-            self._make(wanted)
-        except (AgentError, OSError, ValueError) as error:
-            if wanted.clip_id not in self._not_before_ns:
+            self._make(wanted, is_lenient=now_ns - trial.since_ns >= LENIENT_NS)
+        except (AgentError, OSError, ValueError, sqlite3.Error) as error:
+            if wanted.clip_id not in self._trials:
                 _log.error(
                     "clip not made, will be tried again", clip_id=wanted.clip_id, reason=error
                 )
-            self._not_before_ns[wanted.clip_id] = now_ns + RETRY_NS
+            self._trials[wanted.clip_id] = replace(trial, not_before_ns=now_ns + RETRY_NS)
         else:
-            self._not_before_ns.pop(wanted.clip_id, None)
+            self._trials.pop(wanted.clip_id, None)
 
     def _wanted(self) -> list[_Wanted]:
         with self._custodian.store.reading() as connection:
@@ -135,29 +122,25 @@ class ClipMaker:
     def _is_due(self, wanted: _Wanted) -> bool:
         ring = self._rings.get(wanted.camera)
         newest_utc_ns = None if ring is None else ring.newest_utc_ns
-        has_passed = newest_utc_ns is not None and newest_utc_ns >= wanted.end_utc_ns
-        if ring is not None and has_passed and self._is_within_reach(wanted, ring):
+        if newest_utc_ns is not None and newest_utc_ns >= wanted.end_utc_ns:
             return True
         return self._custodian.clock.utc_ns() > wanted.end_utc_ns + SILENT_NS
 
-    def _is_within_reach(self, wanted: _Wanted, ring: Ring) -> bool:
-        """Whether the ring goes back to where the closed segments end."""
-        with self._custodian.store.reading() as connection:
-            row = connection.execute(_NEWEST, (wanted.camera,)).fetchone()
-        if row is None or row["start_utc_ns"] >= wanted.end_utc_ns:
-            return True
-        run = ring.run()
-        held = () if run is None else ring.after(run, None)
-        if row["run"] != run or not held:
-            return bool(row["state"] != "open")
-        return bool(held[0].dts <= row["first_dts" if row["state"] == "open" else "last_dts"])
-
-    def _make(self, wanted: _Wanted) -> None:
-        footage = self._footage(wanted)
+    def _make(self, wanted: _Wanted, *, is_lenient: bool) -> None:
+        footage = gather(
+            self._custodian.store,
+            self._custodian.state_dir,
+            self._rings.get(wanted.camera),
+            Span(wanted.camera, wanted.start_utc_ns, wanted.end_utc_ns),
+            is_lenient=is_lenient,
+        )
+        patience_ns = wanted.end_utc_ns + UNSETTLED_NS
+        if not footage.is_settled and self._custodian.clock.utc_ns() < patience_ns:
+            return
         work = self._custodian.state_dir / WORK / wanted.clip_id
         shutil.rmtree(work, ignore_errors=True)
         work.mkdir(parents=True)
-        written = self._write_parts(wanted, footage, work)
+        written = self._write_parts(wanted, footage, work, is_lenient=is_lenient)
         if not written:
             shutil.rmtree(work)
             self._note_empty(wanted)
@@ -182,61 +165,28 @@ class ClipMaker:
             envelope,
             (wanted.event_id,),
         )
+        reason = ("; ".join(footage.reasons) or NO_PACKETS) if missing_ms else ""
         self._custodian.store.write(
-            lambda connection: self._note_sealed(connection, handover, missing_ms)
+            lambda connection: self._note_sealed(connection, handover, missing_ms, reason)
         )
         if wanted.snapshot:
             (self._custodian.state_dir / wanted.snapshot).unlink(missing_ok=True)
         _log.info("clip sealed", clip_id=wanted.clip_id, parts=len(written), missing_ms=missing_ms)
 
-    def _footage(self, wanted: _Wanted) -> _Footage:
-        # The picture shown at the start may be the last one of the segment before.
-        span = (wanted.camera, wanted.start_utc_ns - LONGEST_PICTURE_NS, wanted.end_utc_ns)
-        ring = self._rings.get(wanted.camera)
-        run = None if ring is None else ring.run()
-        with self._custodian.store.reading() as connection:
-            connection.execute("BEGIN")  # one state of the rows: a segment may close meanwhile
-            rows = connection.execute(_SEGMENTS, span).fetchall()
-            gaps = [tuple(row) for row in connection.execute(_GAPS, span)]
-            last = connection.execute(_LAST_OF_RUN, (wanted.camera, run)).fetchone()[0]
-            newest = connection.execute(_NEWEST, (wanted.camera,)).fetchone()
-        tail = () if ring is None or run is None else ring.after(run, last)
-        if tail and not (
-            tail[0].utc_ns < wanted.end_utc_ns and tail[-1].utc_ns >= wanted.start_utc_ns
-        ):
-            tail = ()
-        recordings = [self._recording(row) for row in rows]
-        codec = "h264" if newest is None else newest["codec"]
-        sources = [(row["sha256"], row["start_utc_ns"] // NS_PER_MS) for row in rows]
-        if tail:
-            sources.append(("", tail[0].utc_ns // NS_PER_MS))  # its segment is not closed yet
-        offsets = [row["camera_offset_ns"] for row in rows if row["camera_offset_ns"] is not None]
-        parts = [
-            replace(part, packets=cut.between(part.packets, wanted.start_utc_ns, wanted.end_utc_ns))
-            for part in cut.parts(recordings, tail, codec, gaps)
-        ]
-        return _Footage(parts, tuple(sources), offsets[0] // NS_PER_MS if offsets else None)
-
-    def _recording(self, row: sqlite3.Row) -> cut.Recording:
-        return cut.Recording(
-            path=self._custodian.state_dir / row["path"],
-            run=row["run"],
-            codec=row["codec"],
-            shape=row["extradata"],
-            start_utc_ns=row["start_utc_ns"],
-            end_utc_ns=row["end_utc_ns"],
-            first_dts=row["first_dts"],
-            last_dts=row["last_dts"],
-            time_base=Fraction(row["time_base_num"], row["time_base_den"]),
-            sha256=row["sha256"],
-        )
-
-    def _write_parts(self, wanted: _Wanted, footage: _Footage, work: Path) -> list[cut.CutPart]:
+    def _write_parts(
+        self, wanted: _Wanted, footage: Footage, work: Path, *, is_lenient: bool
+    ) -> list[cut.CutPart]:
         metadata = {"outpost_clip": wanted.clip_id, "outpost_camera": wanted.camera}
         written: list[cut.CutPart] = []
         for part in footage.parts:
             target = work / f"clip-{len(written) + 1}.mp4"
-            done = cut.write(part, target, work / "muxing.mp4", metadata)
+            try:
+                done = cut.write(part, target, work / "muxing.mp4", metadata)
+            except Unsupported as error:
+                if not is_lenient:
+                    raise
+                _log.warning("part left out", clip_id=wanted.clip_id, reason=error)
+                continue
             if done is not None:
                 written.append(done)
         return written
@@ -257,7 +207,7 @@ class ClipMaker:
             writer.write(json.dumps(document, separators=(",", ":")).encode())
         return FileEntry("path.json", "path", "application/json", writer.finish())
 
-    def _facts(self, wanted: _Wanted, footage: _Footage, missing_ms: int) -> ManifestFacts:
+    def _facts(self, wanted: _Wanted, footage: Footage, missing_ms: int) -> ManifestFacts:
         event = lines.from_line(wanted.event_line)
         with self._custodian.store.reading() as connection:
             head = custody.head(connection)
@@ -292,11 +242,11 @@ class ClipMaker:
         return folder
 
     def _note_sealed(
-        self, connection: sqlite3.Connection, handover: Handover, missing_ms: int
+        self, connection: sqlite3.Connection, handover: Handover, missing_ms: int, reason: str
     ) -> None:
         connection.execute(
-            "UPDATE clip SET state = 'sealed', path = ?, missing_ms = ? WHERE id = ?",
-            (str(handover.folder), missing_ms, handover.clip_id),
+            "UPDATE clip SET state = 'sealed', path = ?, missing_ms = ?, reason = ? WHERE id = ?",
+            (str(handover.folder), missing_ms, reason, handover.clip_id),
         )
         enqueue(connection, handover, self._custodian.clock)
         files = {item.name: item.sha256 for item in handover.files}
@@ -325,6 +275,6 @@ def _missing_ms(wanted: _Wanted, written: list[cut.CutPart]) -> int:
     for part in sorted(written, key=lambda part: part.start_utc_ns):
         begin_ns = max(part.start_utc_ns, reached_ns)
         reached_ns = max(reached_ns, min(part.end_utc_ns, wanted.end_utc_ns))
-        covered_ns += max(0, reached_ns - begin_ns)
+        covered_ns += max(0, reached_ns - begin_ns - part.hole_ns)
     missing_ms = (wanted.end_utc_ns - wanted.start_utc_ns - covered_ns) // NS_PER_MS
     return missing_ms if missing_ms > TIME_OF_A_PICTURE_MS else 0

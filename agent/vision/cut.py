@@ -15,6 +15,7 @@ from agent.vision.remux import Muxer, Template, demux, parameter_sets
 
 MOVFLAGS = "faststart+use_metadata_tags"
 LEAST_END_NS = NS_PER_S // 100
+HOLE_NS = 2 * NS_PER_S  # a longer step between two pictures is time that was not recorded
 TOLERANCE_NS = 50 * NS_PER_MS  # rows and packets are timed by the same slewed clock
 
 
@@ -49,6 +50,7 @@ class CutPart:
     hash: FileHash
     start_utc_ns: int
     end_utc_ns: int
+    hole_ns: int  # of that span, without pictures
     packets: int
 
 
@@ -151,15 +153,20 @@ def write(part: Part, target: Path, work: Path, metadata: dict[str, str]) -> Cut
     if first is None:
         return None
     template = Template(part.codec, first.payload)
-    last, before = first, first
+    last, shown_ns, hole_ns = first, LEAST_END_NS, 0
     try:
         muxer = Muxer(str(work), template, first, MOVFLAGS)
         try:
             muxer.metadata(metadata)
             muxer.add(first)
             for packet in part.packets:
-                if muxer.add(packet):
-                    before, last = last, packet
+                if not muxer.add(packet):
+                    continue
+                step_ns, last = packet.utc_ns - last.utc_ns, packet
+                if step_ns > HOLE_NS:
+                    hole_ns += step_ns
+                else:
+                    shown_ns = max(LEAST_END_NS, step_ns)
         finally:
             muxer.close()
         with atomic(target) as stream:
@@ -167,8 +174,7 @@ def write(part: Part, target: Path, work: Path, metadata: dict[str, str]) -> Cut
     finally:
         template.close()
         work.unlink(missing_ok=True)
-    shown_ns = max(LEAST_END_NS, last.utc_ns - before.utc_ns)
-    return CutPart(found, first.utc_ns, last.utc_ns + shown_ns, muxer.packets)
+    return CutPart(found, first.utc_ns, last.utc_ns + shown_ns, hole_ns, muxer.packets)
 
 
 _Stretch: TypeAlias = tuple[bytes, tuple[Packet, ...]]  # parameter sets, packets
@@ -176,6 +182,8 @@ _Stretch: TypeAlias = tuple[bytes, tuple[Packet, ...]]  # parameter sets, packet
 
 def _is_continued(before: Recording, after: Recording, gaps: Sequence[tuple[int, int]]) -> bool:
     if (before.run, before.codec, before.shape) != (after.run, after.codec, after.shape):
+        return False
+    if (after.first_dts - before.last_dts) * after.time_base * NS_PER_S > HOLE_NS:
         return False
     earliest, latest = before.end_utc_ns - TOLERANCE_NS, after.start_utc_ns + TOLERANCE_NS
     return not any(earliest <= begin and end <= latest for begin, end in gaps)

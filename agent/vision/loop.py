@@ -9,12 +9,27 @@ from pathlib import Path
 from agent.core import log
 from agent.core.clock import NS_PER_S, Clock
 from agent.core.store import Store
+from agent.vision import room
 from agent.vision.config import RecordConfig
 from agent.vision.recovery import Custody
 
 EVERY_S = 30.0
 NS_PER_DAY = 86_400 * NS_PER_S
 BYTES_PER_GB = 1_000_000_000
+MOST_PRE_ROLL_S = 60.0  # of any rule
+
+_PIECES = """
+    SELECT id, camera, start_utc_ns, end_utc_ns, size_bytes FROM segment
+    WHERE state IN ('closed', 'recovered')
+"""
+_PROTECTIONS = """
+    SELECT camera, start_utc_ns, end_utc_ns FROM clip WHERE state = 'wanted'
+    UNION ALL
+    SELECT camera, start_utc_ns - CAST(
+        1e9 * coalesce(CASE WHEN json_valid(body) THEN json_extract(body, '$.event.pre_s') END, ?)
+        AS INTEGER), ?
+    FROM event WHERE state = 'open'
+"""
 
 _log = log.get(__name__)
 
@@ -86,31 +101,27 @@ class RecordingLoop:
 
     def tidy(self) -> int:
         """Delete what is due now; gives how many segments went."""
+        now_utc_ns = self._clock.utc_ns()
         with self._store.reading() as connection:
-            pieces = [
-                Piece(*row)
-                for row in connection.execute(
-                    "SELECT id, camera, start_utc_ns, end_utc_ns, size_bytes FROM segment"
-                    " WHERE state IN ('closed', 'recovered')"
-                )
-            ]
-            protections = [
-                Protection(*row)
-                for row in connection.execute(
-                    "SELECT camera, start_utc_ns, end_utc_ns FROM clip WHERE state = 'wanted'"
-                    " UNION ALL SELECT camera, start_utc_ns, ? FROM event WHERE state = 'open'",
-                    (self._clock.utc_ns(),),
-                )
-            ]
+            pieces = [Piece(*row) for row in connection.execute(_PIECES)]
+            held = connection.execute(_PROTECTIONS, (MOST_PRE_ROLL_S, now_utc_ns))
+            protections = [Protection(*row) for row in held]
         gone = choose(
             pieces,
             protections,
-            round(self._config.keep_max_gb * BYTES_PER_GB),
-            self._clock.utc_ns() - self._config.keep_days * NS_PER_DAY,
+            self._most_bytes(pieces),
+            now_utc_ns - self._config.keep_days * NS_PER_DAY,
         )
         for piece in gone:
             self._delete(piece)
         return len(gone)
+
+    def _most_bytes(self, pieces: Iterable[Piece]) -> int:
+        """Give what may stay: the configured share, or less where the disk is nearly full."""
+        disk = room.of(self._state_dir)
+        held_bytes = sum(piece.size_bytes for piece in pieces)
+        fits_bytes = max(0, held_bytes + disk.free_bytes - disk.reserve_bytes)
+        return min(round(self._config.keep_max_gb * BYTES_PER_GB), fits_bytes)
 
     def _delete(self, piece: Piece) -> None:
         path = self._store.write(lambda connection: self._forget(connection, piece))

@@ -19,6 +19,7 @@ class Ring:
         self._lock = threading.Lock()
         self._groups: deque[list[Packet]] = deque()
         self._size_bytes = 0
+        self._evicted: tuple[str, int] | None = None  # run and dts of the newest that left
 
     @property
     def size_bytes(self) -> int:
@@ -44,10 +45,10 @@ class Ring:
             self._size_bytes += len(packet.payload)
             self._evict(packet.utc_ns)
 
-    def run(self) -> str | None:
-        """Name the run of the newest packet."""
+    def runs(self) -> tuple[str, ...]:
+        """Name the runs that packets are held of, oldest first."""
         with self._lock:
-            return self._groups[-1][-1].run if self._groups else None
+            return tuple(dict.fromkeys(group[0].run for group in self._groups))
 
     def after(self, run: str, dts: int | None) -> tuple[Packet, ...]:
         """Give the packets of a run whose dts is greater; all of the run for None."""
@@ -60,6 +61,18 @@ class Ring:
                 if dts is None or packet.dts > dts
             )
 
+    def is_whole_after(self, run: str, dts: int | None) -> bool:
+        """Whether nothing of a run with a greater dts has left: asked after `after`, never before.
+
+        A run of which nothing is held any more is not whole.
+        """
+        with self._lock:
+            if all(group[0].run != run for group in self._groups):
+                return False
+            if self._evicted is None or self._evicted[0] != run:
+                return True
+            return dts is not None and self._evicted[1] <= dts
+
     def _evict(self, now_utc_ns: int) -> None:
         while len(self._groups) > 1 and (
             self._size_bytes > self._max_bytes
@@ -70,4 +83,6 @@ class Ring:
             self._drop_oldest()
 
     def _drop_oldest(self) -> None:
-        self._size_bytes -= sum(len(packet.payload) for packet in self._groups.popleft())
+        group = self._groups.popleft()
+        self._size_bytes -= sum(len(packet.payload) for packet in group)
+        self._evicted = (group[-1].run, group[-1].dts)

@@ -5,7 +5,6 @@ of it stays and gets its row), and a new one is tried at a key frame, with growi
 """
 
 import contextlib
-import os
 import queue
 import sqlite3
 import threading
@@ -18,14 +17,13 @@ from agent.core.clock import NS_PER_S, Clock
 from agent.core.errors import StorageError, Unsupported
 from agent.core.model import Packet, StreamInfo
 from agent.evidence import custody
-from agent.vision import recovery
+from agent.vision import recovery, room
 from agent.vision.config import RecordConfig
 from agent.vision.remux import Template, parameter_sets
 from agent.vision.segment import Gap, Place, SegmentWriter, note_gap
 
 GAP_LEAST_NS = NS_PER_S
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 1.0, 30.0
-LEAST_FREE_BYTES = 64 << 20  # left to the database: what happened can still be told
 POLL_S = 0.5
 TOO_SLOW = "the disk is too slow"
 JUMPED = "the stream or the clock jumped"
@@ -213,11 +211,10 @@ class Writer:
         self.trouble, self._pause_s = None, FIRST_PAUSE_S
 
     def _check_room(self) -> None:
-        disk = os.statvfs(self._place.state_dir)
-        free_bytes = disk.f_bavail * disk.f_frsize
-        if free_bytes < LEAST_FREE_BYTES:
+        disk = room.of(self._place.state_dir)
+        if disk.free_bytes < disk.least_bytes:
             raise StorageError(
-                f"{self._place.state_dir}: {free_bytes} bytes free; needed: {LEAST_FREE_BYTES}"
+                f"{self._place.state_dir}: {disk.free_bytes} bytes free; needed: {disk.least_bytes}"
             )
 
     def _template_for(self, packet: Packet) -> Template:

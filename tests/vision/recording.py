@@ -1,10 +1,15 @@
 """A recorder over a real store, run to a wanted number of packets."""
 
 import hashlib
+import os
+import shutil
+import subprocess
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+
+import pytest
 
 from agent.core.clock import Clock, SimClock
 from agent.core.store import Store
@@ -15,6 +20,7 @@ from agent.vision.segment import Place
 from drivers import file as file_driver
 
 CAMERA = "gate"
+TMPFS_MB = 100
 
 
 def rows(store: Store, query: str, *values: object) -> list[dict[str, Any]]:
@@ -74,3 +80,18 @@ class Desk:
 
 def sha256(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def tmpfs(tmp_path: Path) -> Iterator[Path]:
+    """Give a disk of 100 MB; a fixture of the modules that fill one."""
+    place = tmp_path / "disk"
+    place.mkdir()
+    mount = shutil.which("mount")
+    if mount is None or os.geteuid() != 0:
+        pytest.skip("mounting a small file system needs root and mount")
+    argv = [mount, "-t", "tmpfs", "-o", f"size={TMPFS_MB}m", "outpost-test", str(place)]
+    done = subprocess.run(argv, capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        pytest.skip(f"tmpfs cannot be mounted here: {done.stderr.strip()}")
+    yield place
+    subprocess.run(["umount", str(place)], check=True)

@@ -12,9 +12,12 @@ from hypothesis import strategies as st
 from agent.core.clock import NS_PER_S, SimClock
 from agent.core.store import Store
 from agent.evidence import custody
+from agent.vision import room
 from agent.vision.config import RecordConfig
 from agent.vision.loop import NS_PER_DAY, Piece, Protection, RecordingLoop, choose
-from tests.vision.recording import rows
+from tests.vision.recording import rows, tmpfs
+
+small_disk = pytest.fixture(tmpfs)
 
 START_NS = 1_700_000_000 * NS_PER_S
 
@@ -155,9 +158,20 @@ def test_days_run_out(store: Store, tmp_path: Path) -> None:
     assert yard.left() == [5, 6, 7, 8, 9]
 
 
-def test_wanted_clips_and_open_events_are_protected(store: Store, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("body", "left"),
+    [
+        ('{"event":{"pre_s":4.0}}', [1, 2, 8, 9]),
+        ('{"event":{"pre_s":5.5}}', [1, 2, 7, 8, 9]),
+        ("{}", [1, 2, 3, 4, 5, 6, 7, 8, 9]),
+        ("rubbish", [1, 2, 3, 4, 5, 6, 7, 8, 9]),
+    ],
+)
+def test_wanted_clips_and_open_events_are_protected(
+    store: Store, tmp_path: Path, body: str, left: list[int]
+) -> None:
     yard = Yard(store, tmp_path, keep_max_gb=0.0001)
-    event = "INSERT INTO event VALUES (?, 'gate', 'k', 'r', ?, ?, ?, '{}')"
+    event = "INSERT INTO event VALUES (?, 'gate', 'k', 'r', ?, ?, ?, ?)"
     clip = (
         "INSERT INTO clip (id, event_id, camera, start_utc_ns, end_utc_ns, state)"
         " VALUES (?, ?, 'gate', ?, ?, ?)"
@@ -165,15 +179,15 @@ def test_wanted_clips_and_open_events_are_protected(store: Store, tmp_path: Path
     times = [START_NS + second * NS_PER_S for second in (12, 28, 41, 48, 85)]
 
     def change(connection) -> None:
-        connection.execute(event, ("e1", "closed", times[0], times[1]))
-        connection.execute(event, ("e2", "closed", times[2], times[3]))
-        connection.execute(event, ("e3", "open", times[4], None))
+        connection.execute(event, ("e1", "closed", times[0], times[1], "{}"))
+        connection.execute(event, ("e2", "closed", times[2], times[3], "{}"))
+        connection.execute(event, ("e3", "open", times[4], None, body))
         connection.execute(clip, ("c1", "e1", times[0], times[1], "wanted"))
         connection.execute(clip, ("c2", "e2", times[2], times[3], "sealed"))
 
     store.write(change)
     yard.loop.tidy()
-    assert yard.left() == [1, 2, 8, 9]
+    assert yard.left() == left
 
 
 @pytest.mark.parametrize("state", ["open", "damaged"])
@@ -182,6 +196,19 @@ def test_unsettled_segments_are_left_alone(store: Store, tmp_path: Path, state: 
     yard.add(10, state)
     yard.loop.tidy()
     assert yard.left() == [10]
+
+
+def test_room_is_made_on_a_disk_that_fills_up(store: Store, small_disk: Path) -> None:
+    yard = Yard(store, small_disk)
+    assert yard.loop.tidy() == 0
+    disk = room.of(small_disk)
+    wanted_bytes = disk.reserve_bytes - 250_000  # two and a half segments too few
+    with (small_disk / "filler").open("wb") as stream:
+        stream.write(bytes(disk.free_bytes - wanted_bytes))
+    assert yard.loop.tidy() == 3
+    assert yard.left() == [3, 4, 5, 6, 7, 8, 9]
+    assert room.of(small_disk).free_bytes >= disk.reserve_bytes
+    assert yard.loop.tidy() == 0
 
 
 def test_missing_file_does_not_stop_the_loop(store: Store, tmp_path: Path) -> None:

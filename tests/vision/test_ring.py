@@ -1,6 +1,7 @@
 """The ring of newest packets: bounds, whole groups, a key frame in front."""
 
 import threading
+from dataclasses import replace
 from fractions import Fraction
 
 from hypothesis import given, settings
@@ -36,10 +37,10 @@ def filled(count: int, *, gop: int = 10, max_s: float = 1e6, max_bytes: int = 1 
 
 def test_empty_ring_has_nothing() -> None:
     ring = Ring(10, 1000)
-    assert (ring.size_bytes, ring.newest_utc_ns, ring.run(), ring.after("r1", None)) == (
+    assert (ring.size_bytes, ring.newest_utc_ns, ring.runs(), ring.after("r1", None)) == (
         0,
         None,
-        None,
+        (),
         (),
     )
 
@@ -87,7 +88,7 @@ def test_after_gives_what_is_newer_in_one_run() -> None:
     ring = filled(20)
     ring.put(packet(0, is_key=True, run="r2"))
     ring.put(packet(1, run="r2"))
-    assert ring.run() == "r2"
+    assert ring.runs() == ("r1", "r2")
     assert [found.dts for found in ring.after("r1", 16)] == [17, 18, 19]
     assert [found.dts for found in ring.after("r2", None)] == [0, 1]
     assert ring.after("r1", 19) == ()
@@ -97,7 +98,7 @@ def test_after_gives_what_is_newer_in_one_run() -> None:
 def test_packet_of_another_run_needs_a_key_frame() -> None:
     ring = filled(5)
     ring.put(packet(5, run="r2"))
-    assert ring.run() == "r1"
+    assert ring.runs() == ("r1",)
 
 
 @settings(max_examples=60, deadline=None)
@@ -123,6 +124,43 @@ def test_bounds_and_order_hold_whatever_comes(
             second_key = next((found for found in kept[1:] if found.is_key), None)
             if second_key is not None:
                 assert second_key.utc_ns >= put[-1].utc_ns - round(max_s * NS_PER_S)
+
+
+def test_ring_knows_what_it_no_longer_holds() -> None:
+    ring = filled(100, max_s=2.0)  # 70 to 99 are left
+    assert ring.after("r1", None)[0].dts == 70
+    assert not ring.is_whole_after("r1", None)
+    assert not ring.is_whole_after("r1", 68)
+    assert ring.is_whole_after("r1", 69)
+    assert ring.is_whole_after("r1", 80)
+    assert not ring.is_whole_after("r2", None)  # nothing of it is here
+    ring.put(replace(packet(0, is_key=True, run="r2"), utc_ns=100 * NS_PER_S // 10))
+    assert ring.is_whole_after("r2", None)
+    assert ring.is_whole_after("r1", 79)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.lists(st.tuples(st.booleans(), st.booleans()), max_size=80),
+    st.integers(10, 300),
+    st.integers(-1, 80),
+)
+def test_whole_means_that_no_packet_is_missing(
+    stream: list[tuple[bool, bool]], max_bytes: int, after: int
+) -> None:
+    ring = Ring(1e6, max_bytes)
+    run, put = 0, []
+    for dts, (is_key, is_break) in enumerate(stream):
+        run += is_break
+        has_key = is_key or is_break or dts == 0
+        put.append(packet(dts, is_key=has_key, run=f"r{run}"))
+        ring.put(put[-1])
+    for name in ring.runs():
+        wanted = [found for found in put if found.run == name and found.dts > after]
+        is_whole = list(ring.after(name, after)) == wanted
+        assert is_whole or not ring.is_whole_after(name, after)
+        if ring.is_whole_after(name, after) is False and wanted:
+            assert not is_whole
 
 
 def test_readers_and_the_writer_do_not_disturb_each_other() -> None:

@@ -1,11 +1,7 @@
 """What a session meets on its way to the disk: odd times, set clocks, refusals, a full disk."""
 
 import contextlib
-import os
-import shutil
-import subprocess
 import time
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,12 +13,12 @@ from agent.core.model import Packet
 from agent.core.store import Store
 from agent.vision.remux import demux
 from tests import footage
-from tests.vision.recording import CAMERA, Desk, gaps, looped, segments, sha256
+from tests.vision.recording import CAMERA, Desk, gaps, looped, segments, sha256, tmpfs
 from tests.vision.test_recorder import Script, assert_rows_agree_with_files, wait_for
 
 pytestmark = pytest.mark.video
 
-TMPFS_MB = 100
+small_disk = pytest.fixture(tmpfs)
 
 
 @pytest.fixture
@@ -147,21 +143,6 @@ def test_long_refusal_is_told_once_and_leaves_one_gap(
     ends = [row["end_utc_ns"] for row in found if row["end_utc_ns"] <= gap["from_utc_ns"]]
     assert max(ends) == gap["from_utc_ns"]
     assert gap["to_utc_ns"] in [row["start_utc_ns"] for row in found]
-
-
-@pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    place = tmp_path / "disk"
-    place.mkdir()
-    mount = shutil.which("mount")
-    if mount is None or os.geteuid() != 0:
-        pytest.skip("mounting a small file system needs root and mount")
-    argv = [mount, "-t", "tmpfs", "-o", f"size={TMPFS_MB}m", "outpost-test", str(place)]
-    done = subprocess.run(argv, capture_output=True, text=True, check=False)
-    if done.returncode != 0:
-        pytest.skip(f"tmpfs cannot be mounted here: {done.stderr.strip()}")
-    yield place
-    subprocess.run(["umount", str(place)], check=True)
 
 
 def fill(filler: Path) -> None:
