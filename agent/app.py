@@ -88,6 +88,7 @@ def run(file: Path, overrides: Sequence[str]) -> int:
     from agent.device import status as status_file
     from agent.evidence.keys import DeviceKey, PublicKey
     from agent.roles import camera as camera_role
+    from agent.roles.kit import Kit
 
     memory.stay_small()
     settings = load_config(file, overrides)
@@ -97,7 +98,7 @@ def run(file: Path, overrides: Sequence[str]) -> int:
         key = DeviceKey.load_or_create(settings.state_dir / KEY)
         store = _store(settings, clock)
         try:
-            kit = camera_role.Kit(
+            kit = Kit(
                 config=settings,
                 sources={item.id: _source(item.main, clock) for item in settings.cameras},
                 analysis_argv=_child_argv(file, overrides),

@@ -7,6 +7,8 @@ pictures, no B-frames, as fixed cameras send it.
 """
 
 import argparse
+import hashlib
+import json
 import sys
 from fractions import Fraction
 from pathlib import Path
@@ -17,12 +19,28 @@ GOP = 20
 _OPTIONS = {"preset": "veryfast", "bf": "0", "profile": "main", "x264-params": "scenecut=0"}
 
 
+def check(source: Path) -> None:
+    """Compare footage with the manifest that stands beside it, if one does.
+
+    Raises:
+        ValueError: these are not the bytes whose origin and licence the manifest tells.
+    """
+    manifest = source.with_suffix(".json")
+    if not manifest.exists():
+        return
+    wanted = json.loads(manifest.read_text())["sha256"]
+    found = hashlib.sha256(source.read_bytes()).hexdigest()
+    if found != wanted:
+        raise ValueError(f"{source}: sha256 {found}; {manifest.name}: {wanted}")
+
+
 def make(source: Path, target: Path, width_px: int | None, kbit_per_s: int) -> None:
     """Re-encode a file; a width of None keeps the picture's size.
 
     Raises:
-        ValueError: the source holds no video.
+        ValueError: the source holds no video, or is not what its manifest says.
     """
+    check(source)
     with av.open(str(source)) as inside, av.open(str(target), "w") as outside:
         if not inside.streams.video:
             raise ValueError(f"{source}: no video")
@@ -50,8 +68,12 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--sub-width", type=int, default=480)
     options = parser.parse_args(argv)
     options.out.mkdir(parents=True, exist_ok=True)
-    make(options.main_from, options.out / "main.mp4", options.main_width, 1500)
-    make(options.main_from, options.out / "sub.mp4", options.sub_width, 400)
+    try:
+        make(options.main_from, options.out / "main.mp4", options.main_width, 1500)
+        make(options.main_from, options.out / "sub.mp4", options.sub_width, 400)
+    except (OSError, ValueError) as error:
+        print(f"firmware_sim.streams: {error}", file=sys.stderr)
+        return 1
     return 0
 
 

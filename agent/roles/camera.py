@@ -7,14 +7,8 @@ camera sub ─► analysis process ─► Intake ───────┤
 RecordingLoop tidies the segments, Telemetry and StatusFile tell how all of it is.
 """
 
-import sqlite3
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from functools import partial
+from collections.abc import Mapping
 
-from agent import __version__
-from agent.core.clock import Clock
-from agent.core.store import Store
 from agent.core.wire import Topics
 from agent.delivery.clockstate import kernel_clock
 from agent.delivery.outbox import Outbox
@@ -22,14 +16,14 @@ from agent.delivery.transfer import Ledger, Transfers, file_sessions
 from agent.delivery.uplink import Uplink, live_sessions
 from agent.device.status import StatusFile
 from agent.device.telemetry import Facts, Telemetry
-from agent.evidence import custody, receipt
-from agent.evidence.keys import DeviceKey, PublicKey
+from agent.evidence import receipt
 from agent.roles.config import CameraRole
+from agent.roles.kit import Kit
 from agent.supervisor import ProcessWorker, Supervisor, Worker
 from agent.vision.clip import ClipMaker, Custodian
 from agent.vision.intake import Intake
 from agent.vision.loop import RecordingLoop
-from agent.vision.recorder import Recorder, Source
+from agent.vision.recorder import Recorder
 from agent.vision.recovery import recover
 from agent.vision.ring import Ring
 from agent.vision.segment import Place
@@ -37,24 +31,10 @@ from agent.vision.segment import Place
 BYTES_PER_MB = 1_000_000
 
 
-@dataclass(frozen=True, slots=True)
-class Kit:
-    """What the role is built from besides its configuration."""
-
-    config: CameraRole
-    sources: Mapping[str, Source]  # main stream of each camera
-    analysis_argv: Sequence[str]
-    store: Store
-    key: DeviceKey
-    centre_key: PublicKey
-    clock: Clock
-    boot: int
-
-
 def build(kit: Kit) -> Supervisor:
     """Wire the role: settles what a crash left, starts nothing."""
     config, clock, store = kit.config, kit.clock, kit.store
-    note = partial(_note_custody, clock)
+    note = kit.note_custody
     topics = Topics(config.site, config.device)
     outbox = Outbox(store, topics, clock, kit.boot)
     intake = Intake(store, outbox, clock)
@@ -67,7 +47,7 @@ def build(kit: Kit) -> Supervisor:
         live_sessions(config.broker, config.delivery, topics, kit.boot, clock),
         outbox,
         lambda document: receipt.check_row_receipt(document, kit.centre_key, config.device),
-        lambda: _birth(kit, intake),
+        lambda: kit.birth([camera.id for camera in config.cameras], intake.model),
         clock,
         config.delivery,
     )
@@ -88,7 +68,7 @@ def build(kit: Kit) -> Supervisor:
         counters=intake.health,
         workers=lambda: supervisor.health(),  # noqa: PLW0108 - it is made further down
         last_receipt_utc_ns=lambda: _latest(uplink, transfers),
-        custody=lambda: _signed_head(kit),
+        custody=kit.signed_head,
     )
     workers: list[Worker] = [
         *recorders.values(),
@@ -120,17 +100,6 @@ def _custodian(kit: Kit) -> Custodian:
     )
 
 
-def _birth(kit: Kit, intake: Intake) -> Mapping[str, object]:
-    return {
-        "agent": f"outpost {__version__}",
-        "site": kit.config.site,
-        "role": kit.config.role,
-        "cameras": [camera.id for camera in kit.config.cameras],
-        "model": intake.model,
-        "keyid": kit.key.keyid,
-    }
-
-
 def _status(kit: Kit, facts: Facts, intake: Intake, uplink: Uplink) -> Mapping[str, object]:
     cameras = []
     for name, look in facts.cameras.items():
@@ -158,21 +127,6 @@ def _status(kit: Kit, facts: Facts, intake: Intake, uplink: Uplink) -> Mapping[s
         "cameras": cameras,
         "workers": {name: health.state for name, health in facts.workers().items()},
     }
-
-
-def _note_custody(
-    clock: Clock,
-    connection: sqlite3.Connection,
-    kind: str,
-    subject: str,
-    detail: Mapping[str, object],
-) -> object:
-    return custody.append(connection, clock, kind, subject, detail)
-
-
-def _signed_head(kit: Kit) -> Mapping[str, object]:
-    with kit.store.reading() as connection:
-        return custody.signed_head(connection, kit.key, kit.clock, kit.config.device)
 
 
 def _latest(uplink: Uplink, transfers: Transfers) -> int | None:

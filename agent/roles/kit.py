@@ -1,0 +1,53 @@
+"""What every role is built from besides its own stages."""
+
+import sqlite3
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from agent import __version__
+from agent.core.clock import Clock
+from agent.core.store import Store
+from agent.evidence import custody
+from agent.evidence.keys import DeviceKey, PublicKey
+from agent.roles.config import CameraRole
+from agent.vision.recorder import Source
+
+
+@dataclass(frozen=True, slots=True)
+class Kit:
+    """Configuration, drivers, store, keys and clock of one start of the agent."""
+
+    config: CameraRole
+    sources: Mapping[str, Source]  # main stream of each camera
+    analysis_argv: Sequence[str]
+    store: Store
+    key: DeviceKey
+    centre_key: PublicKey
+    clock: Clock
+    boot: int
+
+    def note_custody(
+        self,
+        connection: sqlite3.Connection,
+        kind: str,
+        subject: str,
+        detail: Mapping[str, object],
+    ) -> object:
+        """Append to the custody log inside a transaction."""
+        return custody.append(connection, self.clock, kind, subject, detail)
+
+    def signed_head(self) -> Mapping[str, object]:
+        """Give the head of the custody log, signed."""
+        with self.store.reading() as connection:
+            return custody.signed_head(connection, self.key, self.clock, self.config.device)
+
+    def birth(self, cameras: Sequence[str], model: str) -> Mapping[str, object]:
+        """Give the body of the birth message."""
+        return {
+            "agent": f"outpost {__version__}",
+            "site": self.config.site,
+            "role": self.config.role,
+            "cameras": list(cameras),
+            "model": model,
+            "keyid": self.key.keyid,
+        }
