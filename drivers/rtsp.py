@@ -52,6 +52,7 @@ class Config:
             parts = urlsplit(self.url)
             is_good = parts.scheme in ("rtsp", "rtsps") and bool(parts.hostname)
             is_good = is_good and (parts.port is None or parts.port > 0)
+            is_good = is_good and self.url.isprintable() and " " not in self.url
         except ValueError:
             raise ConfigError(f"url: {log.redact(self.url)!r}; allowed: rtsp://host/…") from None
         if parts.username is not None or parts.password is not None:
@@ -78,12 +79,12 @@ class RtspSource:
 
     def open(self) -> StreamInfo:
         """See `Source.open`; `close` from another thread ends it."""
-        self._let_go()
-        self._closed.clear()
+        self.close()
+        closed = threading.Event()  # a new one: what still ends from before must not come alive
+        with self._lock:
+            self._closed = closed
         av.logging.set_level(None)  # libav would print the address, password included
-        found = _Opening(self._connect, self._config.url).wait(
-            self._closed, self._config.open_timeout_s
-        )
+        found = _Opening(self._connect, self._config.url).wait(closed, self._config.open_timeout_s)
         if isinstance(found, AgentError):
             raise found
         try:
@@ -97,23 +98,20 @@ class RtspSource:
 
     def packets(self) -> Iterator[Packet]:
         """See `Source.packets`."""
-        container, info = self._take_container(), self._info
+        container, info, closed = self._take_container(), self._info, self._closed
         if container is None or info is None:
             raise SourceLost(f"{self._config.url}: not open")
-        reader = _Reader(container, self._config.url, info, self._clock, self._closed)
+        reader = _Reader(container, self._config.url, info, self._clock, closed)
         reader.start()
         try:
-            yield from self._watched(reader)
+            yield from self._watched(reader, closed)
         finally:
-            self._closed.set()
+            closed.set()
             reader.end()
 
     def close(self) -> None:
         """See `Source.close`; a container in use is closed by the thread that reads it."""
         self._closed.set()
-        self._let_go()
-
-    def _let_go(self) -> None:
         container = self._take_container()
         if container is not None:
             container.close()
@@ -123,9 +121,9 @@ class RtspSource:
             container, self._container = self._container, None
         return container
 
-    def _watched(self, reader: "_Reader") -> Iterator[Packet]:
+    def _watched(self, reader: "_Reader", closed: threading.Event) -> Iterator[Packet]:
         silent_s = 0.0
-        while not self._closed.is_set():
+        while not closed.is_set():
             try:
                 item = reader.packets.get(timeout=POLL_S)
             except queue.Empty:
@@ -136,7 +134,7 @@ class RtspSource:
                     ) from None
                 continue
             if isinstance(item, AgentError):
-                if self._closed.is_set():
+                if closed.is_set():
                     return
                 raise item
             silent_s = 0.0
@@ -158,7 +156,9 @@ class RtspSource:
                 " and the password in password_path"
             )
         except (av.error.HTTPNotFoundError, av.error.HTTPBadRequestError):
-            return Unsupported(f"{url}: the camera has no such path")
+            # Lost, not Unsupported: a starting camera says so too until its encoder runs, and a
+            # recorder that gave up for good there would lose footage.
+            return SourceLost(f"{url}: the camera has no such path")
         except (av.error.FFmpegError, OSError) as error:
             return SourceLost(f"{url}: {error.strerror or type(error).__name__}")
 

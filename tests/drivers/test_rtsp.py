@@ -130,10 +130,41 @@ def assert_silent_about(
 
 
 @pytest.mark.parametrize("path", ["/main-2", "/", "/main/../etc"])
-def test_unknown_path_is_unsupported(camera: SimCamera, tmp_path: Path, path: str) -> None:
+def test_unknown_path_is_lost_and_named(camera: SimCamera, tmp_path: Path, path: str) -> None:
     error = refusal(build(camera.url.replace("/main", path), tmp_path))
-    assert isinstance(error, Unsupported)
+    assert isinstance(error, SourceLost)
     assert path in str(error)
+    assert "no such path" in str(error)
+
+
+@pytest.mark.parametrize(
+    ("status", "kind", "told"),
+    [
+        ("400 Bad Request", SourceLost, "no such path"),
+        ("403 Forbidden", AuthRefused, f"user '{USER}' turned down"),
+        ("404 Not Found", SourceLost, "no such path"),
+        ("453 Not Enough Bandwidth", SourceLost, "/main: "),
+        ("503 Service Unavailable", SourceLost, "/main: "),
+    ],
+)
+def test_refusals_say_who_must_act(
+    tmp_path: Path,
+    status: str,
+    kind: type[AgentError],
+    told: str,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    def talk(link: socket.socket) -> None:
+        while request := link.recv(4096):
+            cseq = request.decode().partition("CSeq: ")[2].partition("\r")[0]
+            answer = "200 OK" if request.startswith(b"OPTIONS") else status
+            link.sendall(f"RTSP/1.0 {answer}\r\nCSeq: {cseq}\r\n\r\n".encode())
+
+    with server(talk) as url:
+        error = refusal(build(url, tmp_path))
+    assert type(error) is kind
+    assert told in str(error)
+    assert_silent_about(PASSWORD, error, capfd)
 
 
 def test_refused_connection_is_lost(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
@@ -275,6 +306,28 @@ def test_no_session_is_left_at_the_camera(camera: SimCamera, source: driver.Rtsp
     assert camera.do("stats")["clients"] == 0
 
 
+def test_session_closed_in_a_silence_ends_though_another_was_opened(
+    camera: SimCamera, tmp_path: Path
+) -> None:
+    source = build(camera.url, tmp_path, stall_s=8.0)
+    source.open()
+    packets = source.packets()
+    next(packets)
+    camera.do("stall")
+    source.close()
+    assert list(packets) == []
+    camera.do("resume")
+    source.open()
+    packets = source.packets()
+    next(packets)
+    deadline = time.monotonic() + 5
+    while camera.do("stats")["clients"] > 1 and time.monotonic() < deadline:
+        next(packets)
+    assert camera.do("stats")["clients"] == 1
+    assert sum(thread.name == "rtsp" for thread in threading.enumerate()) == 1
+    packets.close()
+
+
 def test_a_reader_that_stops_taking_ends_within_its_limit(
     camera: SimCamera, source: driver.RtspSource
 ) -> None:
@@ -326,6 +379,9 @@ def test_camera_without_login_takes_anybody() -> None:
         ("rtsp://camera:99999/main", "allowed: rtsp://"),
         ("rtsp://camera:0/main", "allowed: rtsp://"),
         ("rtsp://[::1/main", "allowed: rtsp://"),
+        ("rtsp://camera/main\r\nX: y", "allowed: rtsp://"),
+        ("rtsp://camera/main\0", "allowed: rtsp://"),
+        ("rtsp://camera/my stream", "allowed: rtsp://"),
         ("http://root:pw-9@camera:port/", "url"),
     ],
 )
