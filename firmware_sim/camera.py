@@ -5,7 +5,8 @@
 
 The control port takes one JSON object a line and answers with one: {"do": "drop"},
 {"do": "stall", "for_s": 5}, {"do": "resume"}, {"do": "restart", "for_s": 2}, {"do": "refuse"},
-{"do": "accept"}, {"do": "clock", "offset_s": -3600}, {"do": "stats"}.
+{"do": "accept"}, {"do": "clock", "offset_s": -3600}, {"do": "stats"}. A wrong order is told what
+is allowed and changes nothing.
 """
 
 import argparse
@@ -21,6 +22,9 @@ from typing import Any
 
 from firmware_sim.playout import Playout, read
 from firmware_sim.rtsp_server import MAX_HEADER_BYTES, Camera
+
+MAX_FOR_S = 86_400.0
+MAX_CLOCK_OFFSET_S = 1e9  # NTP's 32 bits of seconds hold no more than 136 years
 
 Answer = Mapping[str, Any]
 
@@ -70,7 +74,9 @@ class Control:
                 return None
             order = json.loads(line)
             return await self._actions[order["do"]](order)
-        except (ValueError, KeyError, TypeError, OSError) as error:
+        except _WrongNumber as error:
+            return {"ok": False, "error": str(error)}
+        except (ValueError, KeyError, TypeError, OSError, RecursionError) as error:
             allowed = ", ".join(self._actions)
             return {"ok": False, "error": f"{type(error).__name__}; allowed: do = {allowed}"}
 
@@ -78,7 +84,7 @@ class Control:
         return {"ok": True, "dropped": self._camera.drop_all()}
 
     async def _stall(self, order: Mapping[str, Any]) -> Answer:
-        for_s = float(order.get("for_s", math.inf))
+        for_s = _number(order, "for_s", 0, MAX_FOR_S) if "for_s" in order else math.inf
         self._camera.behaviour.stalled_until_s = time.monotonic() + for_s
         return {"ok": True}
 
@@ -87,10 +93,11 @@ class Control:
         return {"ok": True}
 
     async def _restart(self, order: Mapping[str, Any]) -> Answer:
+        for_s = _number({"for_s": 1.0, **order}, "for_s", 0, MAX_FOR_S)
         if self._server is not None:
             self._server.close()
         self._camera.drop_all()
-        await asyncio.sleep(float(order.get("for_s", 1.0)))
+        await asyncio.sleep(for_s)
         await self.listen()
         return {"ok": True}
 
@@ -103,7 +110,8 @@ class Control:
         return {"ok": True}
 
     async def _clock(self, order: Mapping[str, Any]) -> Answer:
-        self._camera.behaviour.clock_offset_s = float(order["offset_s"])
+        limit = MAX_CLOCK_OFFSET_S
+        self._camera.behaviour.clock_offset_s = _number(order, "offset_s", -limit, limit)
         return {"ok": True}
 
     async def _stats(self, _order: Mapping[str, Any]) -> Answer:
@@ -148,6 +156,18 @@ def main(argv: list[str] | None = None) -> int:
         print(f"firmware_sim.camera: {error}", file=sys.stderr)
         return 1
     return 0
+
+
+class _WrongNumber(ValueError):
+    """An order whose number is missing, none, or out of range."""
+
+
+def _number(order: Mapping[str, Any], key: str, low: float, high: float) -> float:
+    value: Any = order.get(key)
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    if not is_number or not low <= value <= high:
+        raise _WrongNumber(f"{key} {str(value)[:40]}; allowed: {low:g} to {high:g}")
+    return float(value)
 
 
 def _password(options: argparse.Namespace) -> str:

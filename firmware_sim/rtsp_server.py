@@ -171,6 +171,9 @@ class Connection:
             "TEARDOWN": self._teardown,
         }
         answer = answers.get(request.method)
+        named = request.headers.get("session", "").partition(";")[0]
+        if named and named != self._session:
+            return self._reply(request, 454)
         return self._reply(request, 405) if answer is None else answer(request)
 
     def _describe(self, request: Request) -> bool:
@@ -185,6 +188,8 @@ class Connection:
         playout = self._camera.playouts.get(request.path)
         if playout is None:
             return self._reply(request, 404)
+        if self._is_playing:
+            return self._reply(request, 455)
         if "TCP" not in request.headers.get("transport", ""):
             return self._reply(request, 461)
         self._playout = playout
@@ -240,6 +245,10 @@ class Connection:
 
     def _ticks(self, time_s: float) -> int:
         return (self._origin + round(time_s * CLOCK_HZ)) & 0xFFFFFFFF
+
+    @property
+    def _is_playing(self) -> bool:
+        return self._playout is not None and self._send in self._playout.listeners
 
     def _stop(self) -> None:
         if self._playout is not None:

@@ -93,6 +93,13 @@ class Talk:
         assert head[:1] == b"$"
         return head[1], self._stream.read(int.from_bytes(head[2:], "big"))
 
+    def answer_among_packets(self) -> int:
+        """Give the status of the next answer, past the pictures that come before it."""
+        while (first := self._stream.read(1)) == b"$":
+            head = self._stream.read(3)
+            self._stream.read(int.from_bytes(head[1:], "big"))
+        return int((first + self._stream.readline()).split()[1])
+
     def is_cut(self) -> bool:
         try:
             return self._stream.read(1) == b""
@@ -211,6 +218,35 @@ def test_wrong_order_and_unknown_things_are_answered(open_camera: SimCamera) -> 
         assert talk.ask("RECORD")[0] == 405
 
 
+def test_second_setup_of_a_playing_session_is_refused_and_leaves_nothing_behind() -> None:
+    with SimCamera(footage.numbered(60), user="", password="") as camera:
+        with Talk(camera) as talk:
+            talk.ask("SETUP", Transport="RTP/AVP/TCP;unicast;interleaved=0-1")
+            talk.ask("PLAY")
+            talk.send(
+                b"SETUP rtsp://x/sub RTSP/1.0\r\nCSeq: 9\r\n"
+                b"Transport: RTP/AVP/TCP;unicast;interleaved=0-1\r\n\r\n"
+            )
+            assert talk.answer_among_packets() == 455
+        deadline = time.monotonic() + 5
+        while camera.do("stats")["clients"] and time.monotonic() < deadline:
+            time.sleep(0.02)
+        sent = camera.do("stats")["packets"]
+        time.sleep(0.5)
+        assert camera.do("stats")["packets"] == sent
+        assert camera.stop() == ""
+
+
+def test_strange_session_is_not_found(open_camera: SimCamera) -> None:
+    with Talk(open_camera) as talk:
+        assert talk.ask("PLAY", Session="0")[0] == 454
+        _, headers, _ = talk.ask("SETUP", Transport="RTP/AVP/TCP;unicast;interleaved=0-1")
+        mine = headers["Session"].partition(";")[0]
+        assert talk.ask("PLAY", Session="0")[0] == 454
+        assert talk.ask("GET_PARAMETER", Session=mine)[0] == 200
+        assert talk.ask("PLAY", Session=mine)[0] == 200
+
+
 def test_play_sends_rtp_from_a_key_frame_and_reports(open_camera: SimCamera) -> None:
     with Talk(open_camera) as talk:
         assert talk.ask("SETUP", Transport="RTP/AVP/TCP;unicast;interleaved=0-1")[0] == 200
@@ -265,7 +301,16 @@ def test_teardown_ends_the_session(open_camera: SimCamera) -> None:
         b'{"do": []}\n',
         b'{"do": "clock"}\n',
         b'{"do": "clock", "offset_s": "x"}\n',
+        b'{"do": "clock", "offset_s": NaN}\n',
+        b'{"do": "clock", "offset_s": 1e999}\n',
+        b'{"do": "clock", "offset_s": -1e10}\n',
+        b'{"do": "clock", "offset_s": 1' + b"0" * 400 + b"}\n",
         b'{"do": "stall", "for_s": null}\n',
+        b'{"do": "stall", "for_s": NaN}\n',
+        b'{"do": "stall", "for_s": -1}\n',
+        b'{"do": "restart", "for_s": "x"}\n',
+        b'{"do": "restart", "for_s": 1e999}\n',
+        b"[" * 10_000 + b"\n",
         b"\xff\xfe\n",
     ],
 )
@@ -274,6 +319,27 @@ def test_control_port_answers_mistakes(camera: SimCamera, line: bytes) -> None:
     assert answer["ok"] is False
     assert "allowed" in answer["error"]
     assert camera.do("stats")["ok"] is True
+    with Talk(camera) as talk:
+        assert talk.ask("OPTIONS")[0] == 200
+
+
+def test_wrong_number_is_told_with_its_limits(camera: SimCamera) -> None:
+    told = camera.do("clock", offset_s=-1e10)["error"]
+    assert "offset_s -10000000000.0" in told
+    assert "allowed: -1e+09 to 1e+09" in told
+
+
+def test_farthest_clock_that_is_allowed_is_played_with(open_camera: SimCamera) -> None:
+    for offset_s in (-1e9, 1e9):
+        open_camera.do("clock", offset_s=offset_s)
+        with Talk(open_camera) as talk:
+            talk.ask("SETUP", Transport="RTP/AVP/TCP;unicast;interleaved=0-1")
+            talk.ask("PLAY")
+            channel, report = talk.interleaved()
+        assert channel == 1
+        seconds = struct.unpack(">I", report[8:12])[0]
+        wanted = int(time.time() + offset_s + rtp.NTP_EPOCH_S) % (1 << 32)
+        assert abs(seconds - wanted) <= 5
 
 
 def test_control_port_survives_an_endless_line_and_a_client_that_goes(camera: SimCamera) -> None:
