@@ -33,7 +33,7 @@ RETRY_NS = 20 * NS_PER_S
 LENIENT_NS = 600 * NS_PER_S  # after that what cannot be read is left out, and told as missing
 NO_PACKETS = "the camera sent nothing"
 TIME_OF_A_PICTURE_MS = 250  # a span begins and ends between two pictures: that is no loss
-FOLDER, WORK = "clips", "work"
+FOLDER, WORK, SPOOL = "clips", "work", "spool"
 
 _log = log.get(__name__)
 
@@ -85,6 +85,7 @@ class ClipMaker:
 
     def run(self, stop: threading.Event, progress: Callable[[], None]) -> None:
         """Look twice a second until `stop`."""
+        self._sweep()
         while not stop.is_set():
             for wanted in self._wanted():
                 if stop.is_set():
@@ -93,6 +94,18 @@ class ClipMaker:
                 progress()
             progress()
             self._custodian.clock.wait(stop, EVERY_S)
+
+    def _sweep(self) -> None:
+        """Remove snapshots that a killed maker had sealed, but not yet taken out of the spool."""
+        with self._custodian.store.reading() as connection:
+            rows = connection.execute(
+                "SELECT snapshot FROM clip WHERE state IN ('sealed', 'receipted')"
+                " AND snapshot != ''"
+            )
+            sealed = {self._custodian.state_dir / row[0] for row in rows}
+        for path in (self._custodian.state_dir / SPOOL).glob("*"):
+            if path in sealed:
+                path.unlink()
 
     def _attempt(self, wanted: _Wanted) -> None:
         now_ns = self._custodian.clock.mono_ns()

@@ -346,6 +346,21 @@ def test_everything_is_sealed_together(box: Box) -> None:
     box.check(clip_id)
 
 
+def test_snapshots_of_sealed_clips_leave_the_spool_and_no_others(box: Box) -> None:
+    spool = box.folder / "spool"
+    spool.mkdir()
+    for name in ("sealed", "wanted", "reported"):
+        (spool / f"{name}.jpg").write_bytes(b"picture")
+    box.desk.record(100)
+    sealed = box.want(2, 6, snapshot="spool/sealed.jpg")
+    box.step()
+    (spool / "sealed.jpg").write_bytes(b"as if killed before it was taken out")
+    waiting = box.want(50, 60, snapshot="spool/wanted.jpg")
+    box.step()
+    assert (box.clip(sealed)["state"], box.clip(waiting)["state"]) == ("sealed", "wanted")
+    assert {path.name for path in spool.iterdir()} == {"wanted.jpg", "reported.jpg"}
+
+
 def test_missing_snapshot_does_not_stop_the_clip(box: Box) -> None:
     box.desk.record(60)
     clip_id = box.want(2, 4, snapshot="spool/gone.jpg")
