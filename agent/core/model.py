@@ -232,7 +232,7 @@ class Row:
     lane: Lane
     message_id: str
     topic: str
-    payload: bytes  # Annex B: start codes, parameter sets in band before key frames
+    payload: bytes
     needs_receipt: bool
     is_retained: bool
     tries: int
