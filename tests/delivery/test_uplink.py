@@ -83,6 +83,7 @@ def test_rows_go_out_once_and_leave_on_receipt_or_acknowledgement(broker, outbox
     centre = Centre(broker.port, TOPICS)
     with Running(uplink(broker.port, outbox, tmp_path, receipt_timeout_s=30)) as running:
         assert until(lambda: waiting(outbox) == 0)
+        assert until(lambda: running.worker.status().receipted == 40)  # counted once it is stored
         status = running.worker.status()
     assert centre.ids() >= ids
     assert all(len(envelopes) == 1 for envelopes in centre.rows.values())
