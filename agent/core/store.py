@@ -96,9 +96,16 @@ class Store:
 
     @contextmanager
     def reading(self) -> Iterator[sqlite3.Connection]:
-        """Give a read-only connection for the duration of the block."""
-        with closing(read_only(self.path)) as connection:
-            yield connection
+        """Give a read-only connection for the duration of the block.
+
+        Raises:
+            StorageError: the database cannot be opened or read.
+        """
+        try:
+            with closing(read_only(self.path)) as connection:
+                yield connection
+        except sqlite3.Error as error:
+            raise StorageError(f"store {self.path}: {error}") from error
 
     def close(self) -> None:
         """Finish what is queued and stop; a second call does nothing."""

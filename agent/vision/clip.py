@@ -114,7 +114,7 @@ class ClipMaker:
             return
         try:
             self._make(wanted, is_lenient=now_ns - trial.since_ns >= LENIENT_NS)
-        except (AgentError, OSError, ValueError, sqlite3.Error) as error:
+        except (AgentError, OSError, ValueError) as error:
             if wanted.clip_id not in self._trials:
                 _log.error(
                     "clip not made, will be tried again", clip_id=wanted.clip_id, reason=error

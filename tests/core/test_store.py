@@ -345,3 +345,15 @@ def test_a_row_that_does_not_fit_leaves_its_neighbours_alone(tmp_path):
         assert [row["key"] for row in found] == ["a", "c"]
     finally:
         store.close()
+
+
+def test_reading_that_fails_is_a_storage_error(tmp_path):
+    store = Store(tmp_path / "box.db", DEVICE_MIGRATIONS, RealClock())
+    store.open()
+    try:
+        with pytest.raises(StorageError, match=r"box\.db"), store.reading() as connection:
+            connection.execute("SELECT * FROM nothing_of_that_name")
+        with pytest.raises(StorageError, match="readonly"), store.reading() as connection:
+            connection.execute("DELETE FROM meta")
+    finally:
+        store.close()
