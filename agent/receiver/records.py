@@ -2,13 +2,11 @@
 
 import json
 import sqlite3
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from agent.core import wire
 from agent.core.clock import NS_PER_MS, Clock
-from agent.core.errors import StorageError
 from agent.core.store import Store
 from agent.receiver.assembly import Assembly
 from agent.receiver.ranges import Ranges
@@ -58,7 +56,7 @@ class Records:
 
     def pending(self, device: str) -> list[Pending]:
         """Give a device's transfers under way, the longest untouched first."""
-        with self._reading() as connection:
+        with self._store.reading() as connection:
             return [
                 Pending(row["fid"], row["size_bytes"])
                 for row in connection.execute(
@@ -69,7 +67,7 @@ class Records:
 
     def all_pending(self) -> set[tuple[str, str]]:
         """Give device and fid of every transfer under way."""
-        with self._reading() as connection:
+        with self._store.reading() as connection:
             return {tuple(row) for row in connection.execute("SELECT device, fid FROM incoming")}
 
     def save(self, assemblies: Sequence[Assembly]) -> None:
@@ -125,15 +123,7 @@ class Records:
 
         self._store.write(change)
 
-    @contextmanager
-    def _reading(self) -> Iterator[sqlite3.Connection]:
-        try:
-            with self._store.reading() as connection:
-                yield connection
-        except sqlite3.Error as error:
-            raise StorageError(f"store {self._store.path}: {error}") from error
-
     def _one(self, query: str, *values: str) -> sqlite3.Row | None:
-        with self._reading() as connection:
+        with self._store.reading() as connection:
             row: sqlite3.Row | None = connection.execute(query, values).fetchone()
             return row
