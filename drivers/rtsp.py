@@ -7,12 +7,13 @@ so packets are read on a thread of its own and watched from here.
 
 import contextlib
 import queue
+import re
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, TypeAlias
-from urllib.parse import quote, urlsplit, urlunsplit
+from urllib.parse import parse_qs, quote, urlsplit, urlunsplit
 
 import av
 import av.error
@@ -30,6 +31,7 @@ QUEUE_PACKETS = 256
 """Packets read but not yet taken; a camera is never made to wait for us unseen."""
 POLL_S = 0.25
 JOIN_S = 1.5
+_SECRET = re.compile(r"pass|pwd|token|secret|auth", re.IGNORECASE)
 GRACE_S = 1.0  # libav's own time limit comes first and knows more
 
 
@@ -59,6 +61,11 @@ class Config:
             raise ConfigError("url: holds a user or password; allowed: user and password_path")
         if not is_good:
             raise ConfigError(f"url: {self.url!r}; allowed: rtsp://host[:port]/path")
+        if secret := next((key for key in parse_qs(parts.query) if _SECRET.search(key)), None):
+            raise ConfigError(
+                f"url: its query holds a secret ({secret}=…), which messages would show;"
+                " allowed: user and password_path"
+            )
 
 
 def build(config: Config, clock: Clock) -> "RtspSource":

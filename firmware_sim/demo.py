@@ -28,6 +28,8 @@ SITE, DEVICE = "plaza", "cam-0001"
 WARM_S, OFFLINE_S, AFTER_S = 14.0, 15.0, 8.0
 DRAIN_S = 60.0
 POLL_S = 1.0
+MARKER = ".outpost-run"
+WAITING = ("events_open", "clips_wanted", "clips_sealed", "files_waiting", "receipts_waiting")
 
 Status = Mapping[str, Any]
 
@@ -179,10 +181,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--broker", choices=("auto", "mosquitto", "embedded"), default="auto")
     parser.add_argument("--out", type=Path, default=ROOT / "var" / "demo")
     options = parser.parse_args(argv)
-    options.out = options.out.absolute()
-    shutil.rmtree(options.out, ignore_errors=True)
-    options.out.mkdir(parents=True)
-    stage = Stage(options.out, options.broker, free_port())
+    stage = Stage(fresh(options.out), options.broker, free_port())
     screen = Screen()
     try:
         prepare(stage, screen)
@@ -302,14 +301,14 @@ def _play(stage: Stage, screen: Screen) -> Seen:
     _watch(stage, screen, seen, AFTER_S, "online", lambda _: False)
     stage.stop("camera")
     screen.say("camera switched off: open events close, what is left is delivered")
-    seen.is_drained = _watch(stage, screen, seen, DRAIN_S, "draining", _is_drained)
+    seen.is_drained = _watch(stage, screen, seen, DRAIN_S, "draining", is_drained)
     seen.exit_code = stage.stop("agent")
     return seen
 
 
-def _is_drained(now: Status) -> bool:
-    waiting = ("events_open", "clips_wanted", "clips_sealed", "files_waiting", "receipts_waiting")
-    return now["events_closed"] > 0 and not any(now[name] for name in waiting)
+def is_drained(now: Status) -> bool:
+    """Whether everything that the agent made is signed for."""
+    return now["events_closed"] > 0 and not any(now[name] for name in WAITING)
 
 
 def _watch(
@@ -388,7 +387,14 @@ def _judge(stage: Stage, screen: Screen, seen: Seen) -> int:
 
 def _where_to_look(stage: Stage, clips: list[Any]) -> None:
     folders = [stage.store / SITE / DEVICE / row["id"] for row in clips]
-    folder = next((item for item in folders if (item / "snapshot.jpg").exists()), None)
+    folder = next(
+        (
+            item
+            for item in folders
+            if all((item / name).exists() for name in ("clip-1.mp4", "snapshot.jpg"))
+        ),
+        None,
+    )
     if folder is None:
         return
     print("\nOpen one of them as the receiver keeps it:")
@@ -415,6 +421,25 @@ def _run_text(argv: list[str]) -> str:
     if result.returncode != 0:
         raise SystemExit(f"{' '.join(argv[1:6])} … failed:\n{result.stderr}")
     return result.stdout.strip()
+
+
+def fresh(folder: Path) -> Path:
+    """Give an empty folder for a run; only what an earlier run made is removed.
+
+    Raises:
+        SystemExit: the folder holds something else.
+    """
+    folder = folder.absolute()
+    marker = folder / MARKER
+    if folder.exists() and not marker.exists() and any(folder.iterdir()):
+        raise SystemExit(
+            f"--out {folder}: holds other files; allowed: a new or empty folder,"
+            " or an earlier run's"
+        )
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True, exist_ok=True)
+    marker.touch()
+    return folder
 
 
 def free_port() -> int:

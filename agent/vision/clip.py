@@ -1,7 +1,9 @@
 """The clip maker: a wanted clip becomes a sealed folder that waits for its receipt.
 
-Every step may be killed. A folder is made under `work/`, renamed into `clips/`, and only the last
-transaction says that it is sealed; as long as the row says `wanted` it is simply made again.
+Where nothing was recorded the event's picture and path are still handed over, and `missing_ms`
+says that the footage is not there. Every step may be killed. A folder is made under `work/`,
+renamed into `clips/`, and only the last transaction says that it is sealed; as long as the row
+says `wanted` it is simply made again.
 """
 
 import json
@@ -154,7 +156,8 @@ class ClipMaker:
         shutil.rmtree(work, ignore_errors=True)
         work.mkdir(parents=True)
         written = self._write_parts(wanted, footage, work, is_lenient=is_lenient)
-        if not written:
+        snapshot = self._copy_snapshot(wanted, work)
+        if not written and not snapshot:
             shutil.rmtree(work)
             self._note_empty(wanted)
             return
@@ -162,7 +165,7 @@ class ClipMaker:
             FileEntry(f"clip-{number}.mp4", "clip", "video/mp4", part.hash)
             for number, part in enumerate(written, start=1)
         ]
-        entries += self._copy_snapshot(wanted, work)
+        entries += snapshot
         entries.append(self._write_path(wanted, work))
         missing_ms = _missing_ms(wanted, written)
         facts = self._facts(wanted, footage, missing_ms)

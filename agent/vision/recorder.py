@@ -12,7 +12,7 @@ from typing import Protocol
 
 from agent.core import log
 from agent.core.clock import NS_PER_MS, NS_PER_S, Clock
-from agent.core.errors import AgentError, AuthRefused, SourceLost, Unsupported
+from agent.core.errors import AgentError, AuthRefused, Permanent, SourceLost, Unsupported
 from agent.core.model import Packet, StreamInfo
 from agent.vision.config import RecordConfig
 from agent.vision.ring import Ring
@@ -21,7 +21,7 @@ from agent.vision.timeline import Timeline
 from agent.vision.writer import Feed, Writer
 
 POLL_S = 0.5
-MOST_REFUSALS = 2  # a camera locks accounts: do not try a wrong password for ever
+REFUSED_PAUSE_S = 900.0
 
 _log = log.get(__name__)
 
@@ -96,9 +96,11 @@ class Recorder:
     def run(self, stop: threading.Event, progress: Callable[[], None]) -> None:
         """Record one session of the camera.
 
+        A camera that refuses us, or sends what we cannot keep, is asked again after a quarter of
+        an hour: cameras lock accounts, but one that was mended must not stay unrecorded.
+
         Raises:
             SourceLost: it went away; call again.
-            AuthRefused, Unsupported: a person must look.
         """
         closer = _CloseOnStop(self._source, stop)
         try:
@@ -107,9 +109,13 @@ class Recorder:
         except AgentError as error:
             self._lost_reason = str(error)
             self._become(_state_of(error), str(error))
-            if isinstance(error, AuthRefused) and self._refusals < MOST_REFUSALS:
+            if not isinstance(error, Permanent):
+                raise
+            if self._refusals != 1:  # a first refusal may be a camera that is starting
+                self._wait(stop, progress)
+            if not stop.is_set():
                 raise SourceLost(str(error)) from error
-            raise
+            return
         finally:
             closer.end()
         self._become("stopped", "")
@@ -123,6 +129,11 @@ class Recorder:
             raise
         self._refusals = 0
         return info
+
+    def _wait(self, stop: threading.Event, progress: Callable[[], None]) -> None:
+        until_ns = self._clock.mono_ns() + round(REFUSED_PAUSE_S * NS_PER_S)
+        while self._clock.mono_ns() < until_ns and not self._clock.wait(stop, 1.0):
+            progress()
 
     def _record(
         self, info: StreamInfo, stop: threading.Event, progress: Callable[[], None]

@@ -12,7 +12,6 @@ import argparse
 import os
 import random
 import re
-import shutil
 import signal
 import sqlite3
 import subprocess
@@ -22,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from firmware_sim import broker as broker_sim
-from firmware_sim.demo import ROOT, Screen, Stage, free_port, prepare
+from firmware_sim.demo import ROOT, WAITING, Screen, Stage, free_port, fresh, is_drained, prepare
 
 VICTIMS = ("agent", "agent", "analysis", "broker", "receiver")
 DRAIN_S = 120.0
@@ -37,10 +36,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--broker", choices=("auto", "mosquitto", "embedded"), default="auto")
     parser.add_argument("--out", type=Path, default=ROOT / "var" / "chaos")
     options = parser.parse_args(argv)
-    options.out = options.out.absolute()
-    shutil.rmtree(options.out, ignore_errors=True)
-    options.out.mkdir(parents=True)
-    stage = Stage(options.out, options.broker, free_port())
+    stage = Stage(fresh(options.out), options.broker, free_port())
     screen = Screen()
     try:
         prepare(stage, screen)
@@ -111,13 +107,12 @@ def _wait_for_events(stage: Stage, wanted: int, limit_s: float) -> None:
 
 def _drain(stage: Stage, screen: Screen) -> bool:
     deadline_s = time.monotonic() + DRAIN_S
-    waiting = ("events_open", "clips_wanted", "clips_sealed", "files_waiting", "receipts_waiting")
     while time.monotonic() < deadline_s:
         now = stage.status()
-        if now and not any(now[name] for name in waiting):
+        if now and is_drained(now):
             return True
         if now:
-            screen.progress("  ".join(f"{name} {now[name]}" for name in waiting))
+            screen.progress("  ".join(f"{name} {now[name]}" for name in WAITING))
         time.sleep(1.0)
     return False
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from firmware_sim.broker import mosquitto_path
+from firmware_sim.demo import MARKER, fresh
 
 ROOT = Path(__file__).parent.parent.parent
 pytestmark = [pytest.mark.slow, pytest.mark.broker, pytest.mark.video]
@@ -49,3 +50,17 @@ def test_the_demo_holds_what_it_promises(tmp_path: Path) -> None:
     assert "BROKER TAKEN AWAY" in printed
     assert printed.count("  yes  ") == 7
     assert "All of it held." in printed
+
+
+def test_a_folder_with_other_files_is_left_alone(tmp_path: Path) -> None:
+    kept = tmp_path / "thesis.txt"
+    kept.write_text("five years of work")
+    with pytest.raises(SystemExit, match="holds other files"):
+        fresh(tmp_path)
+    assert kept.read_text() == "five years of work"
+
+
+def test_the_folder_of_an_earlier_run_is_emptied(tmp_path: Path) -> None:
+    folder = fresh(tmp_path / "out")
+    (folder / "agent.log").write_text("old")
+    assert [path.name for path in fresh(folder).iterdir()] == [MARKER]

@@ -383,6 +383,8 @@ def test_camera_without_login_takes_anybody() -> None:
         ("rtsp://camera/main\0", "allowed: rtsp://"),
         ("rtsp://camera/my stream", "allowed: rtsp://"),
         ("http://root:pw-9@camera:port/", "url"),
+        ("rtsp://camera/main?user=root&password=pw-9", "its query holds a secret (password=…)"),
+        ("rtsp://camera/main?channel=1&PWD=pw-9", "its query holds a secret (PWD=…)"),
     ],
 )
 def test_wrong_addresses_are_refused_without_repeating_a_password(url: str, told: str) -> None:

@@ -208,6 +208,23 @@ def test_nothing_recorded_is_empty_with_the_reason(box: Box) -> None:
     assert kinds.count("clip.empty") == 2
 
 
+def test_a_picture_without_footage_is_handed_over_all_the_same(box: Box) -> None:
+    box.desk.record(30)
+    (box.folder / "spool").mkdir(exist_ok=True)
+    (box.folder / "spool" / "one.jpg").write_bytes(b"the only picture")
+    clip_id = box.want(60, 70, snapshot="spool/one.jpg")
+    box.clock.advance(100)
+    box.step()
+    clip = box.clip(clip_id)
+    assert (clip["state"], clip["missing_ms"]) == ("sealed", 10_000)
+    assert [item["name"] for item in box.manifest(clip_id)["files"]] == [
+        "snapshot.jpg",
+        "path.json",
+    ]
+    assert (box.folder / clip["path"] / "snapshot.jpg").read_bytes() == b"the only picture"
+    assert len(rows(box.store, "SELECT * FROM transfer")) == 2
+
+
 def test_break_makes_two_files_and_the_hole_is_missing(store: Store, tmp_path: Path) -> None:
     begun = SimClock().utc_ns()
     sessions = [

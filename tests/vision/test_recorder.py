@@ -285,15 +285,19 @@ def _fill(size: int, connection: sqlite3.Connection) -> int:
     ).rowcount
 
 
-def test_refused_login_is_lost_once_and_then_final(
+def test_refused_login_is_tried_twice_and_then_once_in_a_quarter_of_an_hour(
     store: Store, tmp_path: Path, sim: SimClock
 ) -> None:
-    desk = Desk(store, tmp_path, Script(AuthRefused("no"), AuthRefused("no")), sim)
-    with pytest.raises(SourceLost, match="no"):
-        desk.record(10)
-    assert desk.recorder.health().state == "auth_failed"
-    with pytest.raises(AuthRefused, match="no"):
-        desk.record(10)
+    desk = Desk(store, tmp_path, Script(*(AuthRefused("no") for _ in range(4))), sim)
+    begun_ns = sim.mono_ns()
+    waits_s = []
+    for _ in range(4):
+        with pytest.raises(SourceLost, match="no"):
+            desk.record(2000)
+        assert desk.recorder.health().state == "auth_failed"
+        waits_s.append((sim.mono_ns() - begun_ns) // NS_PER_S)
+    assert waits_s[0] < 10
+    assert all(900 <= later - sooner < 910 for sooner, later in pairwise(waits_s))
 
 
 def test_a_session_between_two_refusals_starts_the_count_again(
@@ -307,11 +311,30 @@ def test_a_session_between_two_refusals_starts_the_count_again(
             desk.record(1000)
 
 
-def test_unsupported_is_raised_at_once(store: Store, tmp_path: Path, sim: SimClock) -> None:
-    desk = Desk(store, tmp_path, Script(Unsupported("mjpeg")), sim)
-    with pytest.raises(Unsupported):
+def test_a_refused_camera_holds_nobody_up_who_stops(
+    store: Store, tmp_path: Path, sim: SimClock
+) -> None:
+    desk = Desk(store, tmp_path, Script(AuthRefused("no"), AuthRefused("no")), sim)
+    with pytest.raises(SourceLost):
         desk.record(10)
+    begun_ns = sim.mono_ns()
+    desk.record(5)  # tells it to stop at the fifth sign of life
+    assert sim.mono_ns() - begun_ns <= 6 * NS_PER_S
+
+
+def test_unsupported_is_told_and_asked_again_later(
+    store: Store, tmp_path: Path, sim: SimClock
+) -> None:
+    packets = list(footage.stamped(footage.numbered(60), "", sim.utc_ns()))
+    desk = Desk(store, tmp_path, Script(Unsupported("mjpeg"), packets), sim)
+    begun_ns = sim.mono_ns()
+    with pytest.raises(SourceLost, match="mjpeg"):
+        desk.record(2000)
     assert desk.recorder.health().state == "unsupported"
+    assert sim.mono_ns() - begun_ns >= 900 * NS_PER_S
+    with pytest.raises(SourceLost, match="ended"):
+        desk.record(1000)
+    assert sum(row["packets"] for row in segments(store)) == 60
 
 
 def test_rubbish_key_frames_are_left_out_and_the_rest_is_kept(
