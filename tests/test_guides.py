@@ -123,19 +123,19 @@ from tests.vision.tracks import play, track, views
 from agent.core.model import View
 
 def load(enough):
-    rule = '[{kind = "crowd", name = "queue", zone = "crossing", enough = %s}]' % enough
+    rule = '[{kind = "group", name = "queue", zone = "crossing", enough = %s}]' % enough
     return app.load_config(
         Path("configs/camera.toml"), ["cameras.0.rules=" + rule], check_files=False
     ).cameras[0]
 
-assert "## Rule `crowd`" in app.config_page()
+assert "## Rule `group`" in app.config_page()
 try:
     load("1")
 except ConfigError as error:
     assert "enough: 1 is out of range" in str(error), error
 
 camera = load("3")
-crowd, rule = analytics.rule("crowd"), camera.rules[0].settings
+group, rule = analytics.rule("group"), camera.rules[0].settings
 
 def view(t_us, count):
     people = [track([(t_us, 0.5 + 0.01 * n, 0.5)], track_id=n) for n in range(count)]
@@ -143,13 +143,13 @@ def view(t_us, count):
     return View(t_us, 0, (*people, away))
 
 made = [view(n * 200_000, count) for n, count in enumerate([0, 2, 3, 4, 3, 2, 0])]
-said = play(crowd, made, rule, camera.places)
+said = play(group, made, rule, camera.places)
 assert [signal.phase for signal in said] == [Phase.BEGIN, Phase.END], said
 assert said[0].t_us == 400_000
 assert said[0].measured == {"count": 3.0}
 assert said[0].track_ids == (0, 1, 2), "the one outside does not count"
 assert (said[1].t_us, said[1].reason) == (1_000_000, "thinned out")
-assert said == play(crowd, made, rule, camera.places)
+assert said == play(group, made, rule, camera.places)
 print("held")
 """
 
@@ -158,7 +158,7 @@ print("held")
     ("page", "module", "script"),
     [
         ("ADDING_A_DRIVER.md", "mpegts", DRIVER),
-        ("ADDING_AN_ANALYTIC.md", "crowd", ANALYTIC),
+        ("ADDING_AN_ANALYTIC.md", "group", ANALYTIC),
     ],
 )
 def test_the_module_of_a_guide_does_what_the_guide_says(

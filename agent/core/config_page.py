@@ -19,7 +19,7 @@ def tables(shape: type, where: str, seen: set[tuple[str, type]] | None = None) -
     inner: list[str] = []
     hints = get_type_hints(shape, include_extras=True)
     for item in fields(shape):
-        lines.append(_row(item, hints[item.name]))
+        lines.append(_row(item, hints[item.name], getattr(shape, "LEVELS", {})))
         nested = _nested(hints[item.name])
         if nested is not None:
             brackets = get_origin(without_none(hint_parts(hints[item.name])[0])) is tuple
@@ -39,11 +39,14 @@ def page(title: str, roles: Mapping[str, type], groups: Mapping[str, Mapping[str
     return "\n".join(lines).rstrip() + "\n"
 
 
-def _row(item: "Field[Any]", hint: Any) -> str:
+def _row(item: "Field[Any]", hint: Any, levels: Mapping[str, Any]) -> str:
     _, notes = hint_parts(hint)
     meaning = note(notes, Doc)
     text = meaning.text if meaning else ""
-    return f"| `{item.name}` | {_allowed_here(hint)} | {_default(item)} | {text} |"
+    default = _default(item)
+    if item.name in levels:
+        default = "by sensitivity: " + ", ".join(f"{level:g}" for level in levels[item.name])
+    return f"| `{item.name}` | {_allowed_here(hint)} | {default} | {text} |"
 
 
 def _allowed_here(hint: Any) -> str:

@@ -75,13 +75,26 @@ class Detection:
     box: Box
 
 
+class Sight(StrEnum):
+    """How a track's place at an instant is known; only a detection is evidence."""
+
+    DETECTED = "detected"  # the detector saw it
+    PROPAGATED = "propagated"  # its box was moved along with the picture's own motion
+    PREDICTED = "predicted"  # extrapolated
+
+
 @dataclass(frozen=True, slots=True)
 class TrackPoint:
-    """Where a track was at one instant; `is_observed` is false for a prediction."""
+    """Where a track was at one instant, and how that is known."""
 
     t_us: int
     box: Box
-    is_observed: bool
+    sight: Sight
+
+    @property
+    def is_detected(self) -> bool:
+        """Whether the detector saw it there."""
+        return self.sight is Sight.DETECTED
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +108,7 @@ class Track:
     age_s: float
     missing_s: float  # since the last detection; 0 when just seen
     history: tuple[TrackPoint, ...]
+    predecessor: int | None = None  # the lost track of the same object, as far as one can tell
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,12 +129,38 @@ class Line:
 
 
 @dataclass(frozen=True, slots=True)
+class Patch:
+    """Something that differs from the learned background and does not move."""
+
+    box: Box
+    since_us: int
+
+
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """Figures of the small brightness plane, worked out once for all rules that ask."""
+
+    luma_mean: float  # grey levels, 0..255
+    luma_sd: float
+    sharpness: float  # mean squared Laplacian of the plane
+    change: float  # mean absolute difference from the look before, grey levels
+    shift_frac: float | None = None  # of the whole view since the reference; None: not measurable
+    moving: tuple[Box, ...] = ()
+    patches: tuple[Patch, ...] = ()
+    similarity: Mapping[str, float] = field(default_factory=dict)  # zone to its reference, -1..1
+    clock_offset_s: float | None = None  # the camera's clock minus ours
+    corrupt_share: float = 0.0  # of the pictures of the last minute
+
+
+@dataclass(frozen=True, slots=True)
 class View:
     """What a rule sees of one instant of stream time."""
 
     t_us: int
     gap_us: int  # length of a break just before this instant, else 0
     tracks: tuple[Track, ...]
+    armed_since_us: int | None = 0  # None: its schedule says no
+    picture: Picture | None = None  # for rules that need luma
 
 
 class Phase(StrEnum):
@@ -129,6 +169,7 @@ class Phase(StrEnum):
     BEGIN = "begin"
     UPDATE = "update"
     END = "end"
+    MEASURE = "measure"  # a report that is no alarm: an event without length and without a clip
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,6 +214,8 @@ class Event:
     post_s: float = 5.0  # clip after the end
     snapshot: Path | None = None  # JPEG of the best instant, in the spool
     path: tuple[tuple[int, float, float], ...] = ()  # utc_ms, x, y of the track's foot
+    severity: str = "warning"
+    has_clip: bool = True  # false for a report
 
 
 class SegmentState(StrEnum):

@@ -28,10 +28,14 @@ from agent.vision.decode import Frame, Source
 from agent.vision.motion import Pace
 from agent.vision.pipeline import SOURCE_LOST, Eye, Pipeline
 from agent.vision.reader import Look, Reader, Slot
+from agent.vision.rules import Fault
 
 AGENT_STOPPED: Final = "agent stopped"
 SOURCE_ENDED: Final = "source ended"
 SPOOL: Final = Path("spool")
+FAULTS: Final = Path("faults")
+FAULT: Final = "analytic_fault"
+MAX_REASON_CHARS: Final = 200
 
 _SWITCH_INTERVAL_S: Final = 0.0005  # a decoder waiting for the interpreter loses pictures
 _IDLE_S: Final = 0.05
@@ -158,6 +162,8 @@ class Desk:
         if result.best_now:
             self.snapshots.offer(look.frame, result.best_now)
         self._say_events(result.events)
+        for fault in result.faults:
+            self._say_fault(fault, look.frame.utc_ns)
         if result.detections is None:
             return False
         pace.took(now_us)
@@ -183,6 +189,11 @@ class Desk:
                 tracks=self.tracks,
                 lag_ms=self.lag_ms,
                 cpu_ms={"decode": decode_ms, **self.pipeline.costs.as_ms()},
+                blind={
+                    name: {"reason": blind.reason, "total_s": blind.total_s}
+                    for name, blind in self.pipeline.rules.blindness().items()
+                    if blind.reason or blind.total_s
+                },
             )
         )
 
@@ -204,6 +215,34 @@ class Desk:
         elif silent_s > self.camera.events.lost_s:
             self._say_events(self.pipeline.break_off(SOURCE_LOST))
 
+    def _say_fault(self, fault: Fault, utc_ns: int) -> None:
+        """Keep what the rule was given, and report it as an event without a clip."""
+        event = Event(
+            event_id=self.clock.new_id(),
+            camera=self.camera.id,
+            kind=FAULT,
+            rule=fault.rule,
+            state=EventState.CLOSED,
+            start_utc_ns=utc_ns,
+            end_utc_ns=utc_ns,
+            label="",
+            score=0.0,
+            track_ids=(),
+            measured={},
+            model="",
+            reason=fault.reason[:MAX_REASON_CHARS],
+            severity="alarm",
+            has_clip=False,
+        )
+        path = self.snapshots.folder / FAULTS / f"{self.camera.id}-{fault.rule}.txt"
+        _log.error("rule stopped", camera=self.camera.id, rule=fault.rule, reason=fault.reason)
+        try:
+            report = "\n".join([fault.reason, fault.state, *map(repr, fault.views)])
+            write_atomic(path, report.encode())
+        except OSError as error:
+            _log.warning("report of the fault not written", path=path, reason=error)
+        self.voice.say(lines.to_line(event))
+
     def _say_events(self, events: Sequence[Event]) -> None:
         for event in events:
             self.voice.say(lines.to_line(self.snapshots.attach(event)))
@@ -213,7 +252,7 @@ class Snapshots:
     """Keeps the best picture of every open event, as JPEG; written before the event is told."""
 
     def __init__(self, state_dir: Path) -> None:
-        self._state_dir = state_dir
+        self.folder = state_dir
         self._best: dict[str, bytes] = {}
         self._written: dict[str, Path] = {}
 
@@ -229,7 +268,7 @@ class Snapshots:
         if content is not None:
             path = SPOOL / f"{event.event_id}.jpg"
             try:
-                write_atomic(self._state_dir / path, content)
+                write_atomic(self.folder / path, content)
                 self._written[event.event_id] = path
             except OSError as error:
                 _log.warning("snapshot not written", path=path, reason=error)

@@ -6,12 +6,14 @@ Imports nothing heavy: the process that records reads it too.
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Annotated, Literal
 
-from agent.core.config import NAME, Doc, Kind, Kinded, Length, Range
+from agent.core.config import NAME, Doc, Kind, Kinded, Length, Range, ReadableFile
 from agent.core.errors import ConfigError
 from agent.core.model import Line, Point, Zone
-from agent.vision.analytics._contract import Places, RuleConfig
+from agent.vision import analytics
+from agent.vision.analytics._contract import GROUND, Places
 from agent.vision.analytics._geometry import area, is_simple
 
 MIN_ZONE_AREA = 0.0005  # of the frame: below it a foot point cannot be told inside from outside
@@ -189,6 +191,11 @@ class CameraConfig:
     rules: Annotated[
         tuple[Kinded, ...], Doc("What makes an event"), Kind("rule"), Length(0, 64)
     ] = ()
+    calibration_path: Annotated[
+        Path | None,
+        Doc("Calibration of the ground; speed and congestion need it"),
+        ReadableFile(),
+    ] = None
     max_rate_per_s: Annotated[
         float, Doc("Detections a second on this camera at most"), Range(0.1, 30)
     ] = 2.5
@@ -201,8 +208,10 @@ class CameraConfig:
             *_repeated("zone", (zone.name for zone in self.zones)),
             *_repeated("line", (line.name for line in self.lines)),
             *_repeated("rule", (rule.settings.name for rule in self.rules)),
-            *self._dangling("zone", [zone.name for zone in self.zones]),
-            *self._dangling("line", [line.name for line in self.lines]),
+            *self._dangling("zone", "zone", [zone.name for zone in self.zones]),
+            *self._dangling("zone", "exclude", [zone.name for zone in self.zones]),
+            *self._dangling("line", "line", [line.name for line in self.lines]),
+            *self._unmet(),
         ]
         if problems:
             raise ConfigError(*problems)
@@ -221,15 +230,25 @@ class CameraConfig:
             },
         )
 
-    def _dangling(self, what: str, known: list[str]) -> list[str]:
+    def _dangling(self, what: str, key: str, known: list[str]) -> list[str]:
         found = []
         for index, rule in enumerate(self.rules):
-            settings: RuleConfig = rule.settings
-            named = getattr(settings, what, None)
-            if named is not None and named not in known:
-                allowed = ", ".join(known) or f"none, this camera has no {what}"
-                found.append(f"rules[{index}].{what}: no {what} {named!r}; allowed: {allowed}")
+            named = getattr(rule.settings, key, None) or ()
+            for name in (named,) if isinstance(named, str) else named:
+                if name not in known:
+                    allowed = ", ".join(known) or f"none, this camera has no {what}"
+                    found.append(f"rules[{index}].{key}: no {what} {name!r}; allowed: {allowed}")
         return found
+
+    def _unmet(self) -> list[str]:
+        """Name the rules that need what this camera cannot give."""
+        if self.calibration_path is not None:
+            return []
+        return [
+            f"rules[{index}]: {rule.kind} needs calibrated ground; allowed: with calibration_path"
+            for index, rule in enumerate(self.rules)
+            if GROUND in analytics.rule(rule.kind).SPEC.needs
+        ]
 
 
 def _repeated(what: str, names: Iterable[str]) -> list[str]:

@@ -6,7 +6,7 @@ Pure but for the ids, which come from the clock.
 
 import math
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 from agent.core.clock import NS_PER_MS, Clock
@@ -108,6 +108,8 @@ class EventHost:
             if signal.phase is Phase.BEGIN:
                 said += self._begin(rule, signal, tracks)
                 best += self._best_now(tracks)
+            elif signal.phase is Phase.MEASURE:
+                said.append(self._report(rule, signal))
             else:
                 said += self._carry_on(rule, signal)
         best += self._best_now(tracks)
@@ -117,9 +119,22 @@ class EventHost:
 
     def close_all(self, reason: str) -> tuple[Event, ...]:
         """End every open event at the last instant that was judged."""
-        events = tuple(self._close(event, self._last_us, reason) for event in self._open)
-        self._open.clear()
-        return events
+        return self._close_those(lambda _event: True, reason)
+
+    def close_rule(self, rule: str, reason: str) -> tuple[Event, ...]:
+        """End the open events of one rule at the last instant that was judged."""
+        return self._close_those(lambda event: event.rule == rule, reason)
+
+    def _close_those(self, is_meant: Callable[[_Open], bool], reason: str) -> tuple[Event, ...]:
+        meant = [event for event in self._open if is_meant(event)]
+        self._open = [event for event in self._open if event not in meant]
+        return tuple(self._close(event, self._last_us, reason) for event in meant)
+
+    def _report(self, rule: str, signal: Signal) -> Event:
+        """Give an event without length and without a clip."""
+        event = self._new(rule, signal)
+        closed = self._close(event, signal.t_us, "report")
+        return replace(closed, has_clip=False)
 
     def _begin(self, rule: str, signal: Signal, tracks: Mapping[int, Track]) -> list[Event]:
         closed_us = self._closed_us.get((rule, signal.key))
@@ -170,6 +185,7 @@ class EventHost:
             if event.rule == rule and signal.key in event.keys:
                 dwell_s = event.measured.get("dwell_s", 0.0) + signal.measured.get("dwell_s", 0.0)
                 event.measured.update(signal.measured)
+                event.track_ids = [*dict.fromkeys([*event.track_ids, *signal.track_ids])][-MAX_IDS:]
                 if "dwell_s" in signal.measured:
                     event.measured["dwell_s"] = round(dwell_s, 6)
                 return self._end(event, signal) if signal.phase is Phase.END else []
@@ -266,6 +282,7 @@ class EventHost:
             pre_s=binding.rule.pre_s,
             post_s=binding.rule.post_s,
             path=tuple(event.path),
+            severity=binding.rule.severity,
         )
 
 

@@ -172,7 +172,7 @@ class Intake:
             connection,
             Message(Lane.ALARM, f"event/{event.kind}", lines.event_body(event), needs_receipt=True),
         )
-        if event.state is EventState.CLOSED:
+        if event.state is EventState.CLOSED and event.has_clip:
             self._want_clip(connection, event)
         return True
 

@@ -48,6 +48,8 @@ _EVENT_LINE: Final = {
                 "measured": {"type": "object", "additionalProperties": {"type": "number"}},
                 "model": {"type": "string"},
                 "reason": {"type": "string"},
+                "severity": {"enum": ["info", "warning", "alarm"]},
+                "has_clip": {"type": "boolean"},
                 "pre_s": _SECONDS,
                 "post_s": _SECONDS,
                 "snapshot": {
@@ -97,6 +99,8 @@ def to_line(event: Event) -> str:
         "measured": dict(event.measured),
         "model": event.model,
         "reason": event.reason,
+        "severity": event.severity,
+        "has_clip": event.has_clip,
         "pre_s": event.pre_s,
         "post_s": event.post_s,
         "snapshot": None if event.snapshot is None else event.snapshot.as_posix(),
@@ -141,6 +145,7 @@ def event_body(event: Event) -> wire.Json:
         "measured": dict(event.measured),
         "model": event.model,
         "reason": event.reason,
+        "severity": event.severity,
     }
     if topic := _onvif_topic(event.kind):
         body["onvif_topic"] = topic
@@ -163,6 +168,8 @@ def _event(fields: dict[str, Any]) -> Event:
         measured=fields.get("measured", {}),
         model=fields.get("model", ""),
         reason=fields.get("reason", ""),
+        severity=fields.get("severity", "warning"),
+        has_clip=fields.get("has_clip", True),
         pre_s=fields.get("pre_s", 5.0),
         post_s=fields.get("post_s", 5.0),
         snapshot=None if snapshot is None else Path(snapshot),

@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from agent.core.model import Box
+from agent.core.model import Box, Picture
 from agent.vision.config import MotionConfig
 from agent.vision.decode import Image
 
@@ -37,6 +37,7 @@ class MotionResult:
     is_moving: bool
     area_frac: float
     boxes: tuple[Box, ...] = ()
+    picture: Picture | None = None  # figures of the plane, for rules that ask for them
 
 
 STILL: Final = MotionResult(is_moving=False, area_frac=0.0)

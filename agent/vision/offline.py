@@ -58,7 +58,7 @@ def detect_lines(
                     "label": track.label,
                     "score": track.score,
                     "box_px": _box_px(track.box, frame),
-                    "is_observed": track.missing_s == 0,
+                    "sight": track.history[-1].sight.value,
                 }
                 for track in tracks
             ],

@@ -4,20 +4,22 @@
 the rules and belongs to the thread that detects; `step` is both.
 """
 
-from dataclasses import dataclass
-from typing import Any, Final, Protocol
+from dataclasses import dataclass, replace
+from typing import Final, Protocol
 
 from agent.core.clock import NS_PER_MS, Clock
-from agent.core.model import Detection, Event, Signal, Track, View
-from agent.vision import analytics
+from agent.core.model import Detection, Event, Track, View
+from agent.vision.analytics import Ground
 from agent.vision.config import CameraConfig
 from agent.vision.decode import Frame
-from agent.vision.event import Binding, EventHost, Transitions
+from agent.vision.event import Binding, EventHost
 from agent.vision.motion import STILL, Gate, Motion, MotionResult, Pace
+from agent.vision.rules import Fault, Rules
 from agent.vision.track import Tracker
 
 GAP_US: Final = 5_000_000  # longer between two pictures than the key frames of a camera are apart
 SOURCE_LOST: Final = "source lost"
+DISARMED: Final = "schedule"
 
 _US_PER_S: Final = 1_000_000
 _NS_PER_US: Final = 1_000
@@ -42,9 +44,15 @@ class StepResult:
 
     motion: MotionResult = STILL
     detections: tuple[Detection, ...] | None = None
-    tracks: tuple[Track, ...] = ()
+    view: View | None = None  # what the rules saw; None where the picture was passed over
     events: tuple[Event, ...] = ()
     best_now: tuple[str, ...] = ()  # ids of events whose best picture so far is this one
+    faults: tuple[Fault, ...] = ()
+
+    @property
+    def tracks(self) -> tuple[Track, ...]:
+        """Who is there."""
+        return () if self.view is None else self.view.tracks
 
 
 @dataclass(slots=True)
@@ -54,6 +62,7 @@ class Costs:
     motion_ns: int = 0
     detect_ns: int = 0
     track_ns: int = 0
+    rules_ns: int = 0
 
     def as_ms(self) -> dict[str, float]:
         """Give the figures of the statistics line."""
@@ -61,15 +70,8 @@ class Costs:
             "motion": round(self.motion_ns / NS_PER_MS, 1),
             "detect": round(self.detect_ns / NS_PER_MS, 1),
             "track": round(self.track_ns / NS_PER_MS, 1),
+            "rules": round(self.rules_ns / NS_PER_MS, 1),
         }
-
-
-@dataclass(slots=True)
-class _RuleState:
-    name: str
-    rule: analytics.Rule
-    settings: analytics.RuleConfig
-    state: Any
 
 
 class Pipeline:
@@ -80,25 +82,27 @@ class Pipeline:
         eye: the detector, shared by the cameras; None leaves motion only.
         min_score: score from which a detection counts as seen.
         clock: ids of events and the cost of the stages; nothing is decided by it.
+        ground: the camera's calibration, if it has one.
     """
 
     def __init__(
-        self, camera: CameraConfig, eye: Eye | None, min_score: float, clock: Clock
+        self,
+        camera: CameraConfig,
+        eye: Eye | None,
+        min_score: float,
+        clock: Clock,
+        ground: Ground | None = None,
     ) -> None:
         self._camera = camera
         self._eye = eye
         self._min_score = min_score
         self._clock = clock
-        self._places = camera.places
         self._motion = Motion(camera.motion)
         self._watch_pace = Pace(max(camera.motion.rate_per_s, camera.max_rate_per_s))
         self._gate = Gate(camera.motion, camera.max_rate_per_s)
         self._tracker = Tracker(camera.tracking, min_score)
-        self._rules = [
-            _RuleState(item.settings.name, rule, item.settings, rule.initial())
-            for item in camera.rules
-            for rule in (analytics.rule(item.kind),)
-        ]
+        places = replace(camera.places, ground=ground)
+        self.rules = Rules(camera, places, clock, has_detector=eye is not None)
         self._host = EventHost(
             camera.id,
             {item.settings.name: Binding(item.kind, item.settings) for item in camera.rules},
@@ -148,16 +152,23 @@ class Pipeline:
         seen = self._detect(frame, motion)
         begun_ns = self._clock.mono_ns()
         tracks = self._tracker.step(seen, frame.t_us)
-        moves = self._apply_rules(frame, tracks, gap_us if gap_us > GAP_US else 0)
         self.costs.track_ns += self._clock.mono_ns() - begun_ns
+        gap_us = gap_us if gap_us > GAP_US else 0
+        view = View(frame.t_us, gap_us, tracks, picture=motion.picture)
+        judged = self._apply_rules(view, frame.utc_ns)
         strong = seen and tuple(item for item in seen if item.score >= self._min_score)
-        return StepResult(motion, strong, tracks, (*ended, *moves.events), moves.best_now)
+        return replace(
+            judged,
+            motion=motion,
+            detections=strong,
+            view=view,
+            events=(*ended, *judged.events),
+        )
 
     def break_off(self, reason: str) -> tuple[Event, ...]:
         """Close the open events and forget the tracks: the stream has ended or was interrupted."""
         self._tracker.forget()
-        for item in self._rules:
-            item.state = item.rule.initial()
+        self.rules.forget()
         return self._host.close_all(reason)
 
     def _detect(self, frame: Frame, motion: MotionResult) -> tuple[Detection, ...] | None:
@@ -170,13 +181,15 @@ class Pipeline:
         self.costs.detect_ns += self._clock.mono_ns() - begun_ns
         return seen
 
-    def _apply_rules(self, frame: Frame, tracks: tuple[Track, ...], gap_us: int) -> Transitions:
-        view = View(frame.t_us, gap_us, tracks)
-        signals: list[tuple[str, Signal]] = []
-        for item in self._rules:
-            item.state, said = item.rule.step(view, item.state, item.settings, self._places)
-            signals += [(item.name, signal) for signal in said]
-        frame_us, frame_utc_ns = frame.t_us, frame.utc_ns
-        return self._host.step(
-            view, signals, lambda t_us: frame_utc_ns + (t_us - frame_us) * _NS_PER_US
+    def _apply_rules(self, view: View, utc_ns: int) -> StepResult:
+        begun_ns = self._clock.mono_ns()
+        said = self.rules.step(view, utc_ns)
+        over = [event for name in said.disarmed for event in self._host.close_rule(name, DISARMED)]
+        t_us = view.t_us
+        moves = self._host.step(
+            view, said.signals, lambda at_us: utc_ns + (at_us - t_us) * _NS_PER_US
+        )
+        self.costs.rules_ns += self._clock.mono_ns() - begun_ns
+        return StepResult(
+            events=(*over, *moves.events), best_now=moves.best_now, faults=said.faults
         )

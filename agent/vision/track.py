@@ -16,13 +16,14 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from agent.core.model import Box, Detection, Track, TrackPoint
+from agent.core.model import Box, Detection, Sight, Track, TrackPoint
 from agent.vision.boxes import Floats, grown, iou
 from agent.vision.config import TrackConfig
 
 HISTORY_S: Final = 120
 HISTORY_STEP_US: Final = 250_000  # older points are thinned to four a second
 MAX_HISTORY: Final = 600
+MEMORY_S: Final = 60  # for which a lost track may find its successor
 MAX_TRACKS: Final = 200  # best scores first: bounds the work on a noisy picture
 
 _US_PER_S: Final = 1_000_000
@@ -36,6 +37,7 @@ _GROWN: Final = 0.5  # confirmed tracks, whose velocity is known
 _GROWN_NEW: Final = 1.0  # new ones, which may go anywhere
 _SAME_IOU: Final = 0.5  # a detection that hides so much of a track begins no other
 _TWIN_IOU: Final = 0.75  # two tracks so close are one object
+_REACH_HEIGHTS: Final = 0.6  # of the object: a lost one comes back no further away
 
 
 class Tracker:
@@ -51,6 +53,7 @@ class Tracker:
         self._max_missing_us = round(config.max_missing_s * _US_PER_S)
         self._min_score = min_score
         self._live: list[_Live] = []
+        self._gone: list[_Live] = []
         self._next_id = 1
 
     def step(self, detections: Sequence[Detection] | None, t_us: int) -> tuple[Track, ...]:
@@ -65,13 +68,14 @@ class Tracker:
             track.predict(t_us)
         if detections is not None:
             self._associate(detections[:MAX_TRACKS], t_us)
-            self._live = [track for track in self._live if not self._is_over(track, t_us)]
+            self._bury(t_us)
             self._drop_twins()
         return tuple(track.record(t_us) for track in self._live if track.is_confirmed)
 
     def forget(self) -> None:
         """Drop every track, after a break in the stream; ids are not given again."""
         self._live.clear()
+        self._gone.clear()
 
     @property
     def has_tracks(self) -> bool:
@@ -99,8 +103,33 @@ class Tracker:
                 > _SAME_IOU
             )
             if item.score >= self._birth_score and not is_hidden and len(self._live) < MAX_TRACKS:
-                self._live.append(_Live(self._next_id, item, t_us))
+                self._live.append(_Live(self._next_id, item, t_us, self._predecessor(item, t_us)))
                 self._next_id += 1
+
+    def _predecessor(self, seen: Detection, t_us: int) -> int | None:
+        """Find the lost track that a new detection carries on: the nearest of its label."""
+        missed = [track for track in self._live if track.is_confirmed and track.misses > 0]
+        near = [
+            (away, track)
+            for track in (*missed, *self._gone)
+            if track.label == seen.label
+            and (away := track.distance(seen.box, t_us)) <= _REACH_HEIGHTS
+        ]
+        if not near:
+            return None
+        found = min(near, key=lambda item: item[0])[1]
+        for tracks in (self._live, self._gone):
+            if found in tracks:
+                tracks.remove(found)
+        return found.track_id
+
+    def _bury(self, t_us: int) -> None:
+        """Take ended tracks out, and remember the confirmed ones for those that follow."""
+        over = [track for track in self._live if self._is_over(track, t_us)]
+        self._live = [track for track in self._live if track not in over]
+        self._gone += [track for track in over if track.is_confirmed]
+        oldest_us = t_us - MEMORY_S * _US_PER_S
+        self._gone = [track for track in self._gone if track.last_hit_us >= oldest_us][-MAX_TRACKS:]
 
     def _is_over(self, track: "_Live", t_us: int) -> bool:
         if track.misses < _MIN_MISSES:
@@ -134,18 +163,22 @@ class _Live:
         "label",
         "last_hit_us",
         "misses",
+        "predecessor",
         "score",
         "track_id",
     )
 
-    def __init__(self, track_id: int, seen: Detection, t_us: int) -> None:
+    def __init__(
+        self, track_id: int, seen: Detection, t_us: int, predecessor: int | None = None
+    ) -> None:
         self.track_id = track_id
+        self.predecessor = predecessor
         self.label = seen.label
         self.score = seen.score
         self.box = seen.box
         self.misses = 0
         self.last_hit_us = self._first_us = t_us
-        self.history: deque[TrackPoint] = deque([TrackPoint(t_us, seen.box, is_observed=True)])
+        self.history: deque[TrackPoint] = deque([TrackPoint(t_us, seen.box, Sight.DETECTED)])
         self._hits = 1
         self._centre = self._predicted = _centre(seen.box)
         self._size = (seen.box.w, seen.box.h)
@@ -169,7 +202,7 @@ class _Live:
         )
         self._predicted = (x, y)
         self.box = _clipped(x, y, *self._size)
-        self._remember(TrackPoint(t_us, self.box, is_observed=False))
+        self._remember(TrackPoint(t_us, self.box, Sight.PREDICTED))
 
     def hit(self, seen: Detection, t_us: int) -> None:
         """Take a detection; `predict` for this instant came before."""
@@ -178,7 +211,7 @@ class _Live:
         self._size = (seen.box.w, seen.box.h)
         self.box, self.score = seen.box, seen.score
         self._hits, self.misses, self.last_hit_us = self._hits + 1, 0, t_us
-        self.history[-1] = TrackPoint(t_us, seen.box, is_observed=True)
+        self.history[-1] = TrackPoint(t_us, seen.box, Sight.DETECTED)
         self._thin()
 
     def record(self, t_us: int) -> Track:
@@ -191,7 +224,17 @@ class _Live:
             age_s=(t_us - self._first_us) / _US_PER_S,
             missing_s=(t_us - self.last_hit_us) / _US_PER_S,
             history=tuple(self.history),
+            predecessor=self.predecessor,
         )
+
+    def distance(self, box: Box, t_us: int) -> float:
+        """Give how far a box is from where this one may be by now, in heights of the larger one."""
+        ahead_s = min((t_us - self.last_hit_us) / _US_PER_S, _MAX_COAST_S)
+        x, y = (
+            place + speed * ahead_s
+            for place, speed in zip(self._centre, self._velocity, strict=True)
+        )
+        return math.dist((x, y), _centre(box)) / max(box.h, self._size[1], 1e-6)
 
     def _follow(self, seen: tuple[float, float], span_s: float) -> None:
         if self._hits == 1:
@@ -216,7 +259,7 @@ class _Live:
         """Leave out the point before the newest where it is dense, but never the last sight."""
         past = self.history
         is_dense = len(past) > 2 and past[-1].t_us - past[-3].t_us < HISTORY_STEP_US  # noqa: PLR2004
-        if is_dense and (past[-1].is_observed or not past[-2].is_observed):
+        if is_dense and (past[-1].is_detected or not past[-2].is_detected):
             del past[-2]
 
 

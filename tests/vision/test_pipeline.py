@@ -225,7 +225,7 @@ def test_detect_lines_tell_every_picture_in_pixels(detector):
         assert 0 <= top <= top + height <= 576.1
         assert item["score"] >= 0.4
     assert last["tracks"]
-    assert {"track_id", "label", "score", "box_px", "is_observed"} == set(last["tracks"][0])
+    assert {"track_id", "label", "score", "box_px", "sight"} == set(last["tracks"][0])
 
 
 @pytest.mark.video

@@ -114,10 +114,10 @@ def test_without_a_look_a_track_is_only_predicted():
     for step in range(5):
         (track,) = one.step([person(0.2 + 0.02 * step)], us(step * 0.4)) or (None,)
     (predicted,) = one.step(None, us(4 * 0.4 + 0.2))
-    assert not predicted.history[-1].is_observed
+    assert not predicted.history[-1].is_detected
     assert predicted.box.x == pytest.approx(0.2 + 0.02 * 4.5, abs=0.004)
     assert predicted.missing_s == pytest.approx(0.2)
-    assert track.history[-1].is_observed
+    assert track.history[-1].is_detected
     for step in range(50):
         (track,) = one.step(None, us(2 + step * 0.4))
     assert track.missing_s > 19
@@ -176,7 +176,7 @@ def test_what_was_observed_stays_when_predictions_follow():
     for step in range(100):
         seen = [person(0.5)] if step % 4 == 0 else None
         tracks = one.step(seen, us(step * 0.1))
-    observed = [point.t_us for point in tracks[0].history if point.is_observed]
+    observed = [point.t_us for point in tracks[0].history if point.is_detected]
     assert observed == [us(step * 0.4) for step in range(25)]
 
 
@@ -239,7 +239,7 @@ def test_whatever_comes_ids_stay_unique_and_times_true(rounds):
             times = [point.t_us for point in track.history]
             assert times == sorted(set(times))
             assert times[-1] == t_us
-            assert track.history[-1].is_observed == (track.missing_s == 0)
+            assert track.history[-1].is_detected == (track.missing_s == 0)
             assert track.history[-1].box == track.box
             assert track.missing_s <= track.age_s
 

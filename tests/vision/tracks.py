@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 
-from agent.core.model import Box, Track, TrackPoint, View
+from agent.core.model import Box, Sight, Track, TrackPoint, View
 
 Path = Callable[[float], tuple[float, float]]
 
@@ -25,9 +25,10 @@ def track(
 ) -> Track:
     """A track with the given foot points; times in `unseen` are predictions."""
     history = tuple(
-        TrackPoint(at_us, box_at(x, y), is_observed=at_us not in unseen) for at_us, x, y in points
+        TrackPoint(at_us, box_at(x, y), Sight.PREDICTED if at_us in unseen else Sight.DETECTED)
+        for at_us, x, y in points
     )
-    observed = [point for point in history if point.is_observed]
+    observed = [point for point in history if point.is_detected]
     now_us = points[-1][0] if t_us is None else t_us
     return Track(
         track_id,

@@ -7,8 +7,9 @@ from functools import partial
 from typing import cast
 
 from agent.vision.analytics._contract import Places, Rule, RuleConfig, Spec
+from agent.vision.analytics._ground import Ground
 
-__all__ = ["Places", "Rule", "RuleConfig", "Spec", "kinds", "rule"]
+__all__ = ["Ground", "Places", "Rule", "RuleConfig", "Spec", "kinds", "rule"]
 
 
 def kinds() -> Mapping[str, Callable[[], type]]:

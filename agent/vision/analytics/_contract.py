@@ -12,12 +12,18 @@ recorded stream can be judged again. Floats in signals are rounded (`_geometry.r
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Annotated, Any, Protocol
+from typing import Annotated, Any, ClassVar, Final, Literal, Protocol
 
 from agent.core.config import NAME, Doc, Length, Pattern, Range
 from agent.core.model import Line, Signal, View, Zone
+from agent.vision.analytics._ground import Ground
+from agent.vision.schedule import ScheduleConfig
 
 LABEL = Pattern(r"person|vehicle|bicycle", "person, vehicle, bicycle")
+BY_SENSITIVITY: Final = -1
+"""Default of a key whose value the rule's sensitivity chooses; no allowed value is negative."""
+
+TRACKS, GROUND, PICTURE = "tracks", "ground", "picture"
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,32 +31,50 @@ class Spec:
     """What a rule says of itself."""
 
     kind: str  # also the module's name and the event's
-    needs: frozenset[str]  # subset of {"tracks"} so far
+    needs: frozenset[str]  # subset of {TRACKS, GROUND, PICTURE}
     onvif_topic: str  # "" where ONVIF has none
     version: int
 
 
 @dataclass(frozen=True, slots=True)
 class Places:
-    """The zones and lines of a camera by name."""
+    """The zones and lines of a camera by name, and its ground where it is calibrated."""
 
     zones: Mapping[str, Zone]
     lines: Mapping[str, Line]
+    ground: Ground | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RuleConfig:
     """Keys that every rule has."""
 
+    LEVELS: ClassVar[Mapping[str, tuple[float, float, float, float, float]]] = {}
+
     name: Annotated[str, Doc("Name of the rule, unique in its camera"), NAME]
     labels: Annotated[
         tuple[Annotated[str, LABEL], ...], Doc("Kinds of object it looks at"), Length(1, 3)
     ] = ("person", "vehicle", "bicycle")
+    sensitivity: Annotated[
+        int, Doc("From 1, few alarms, to 5, many; a key that is set wins over it"), Range(1, 5)
+    ] = 3
+    severity: Annotated[
+        Literal["info", "warning", "alarm"], Doc("How urgent its events are at the centre")
+    ] = "warning"
+    schedule: Annotated[
+        ScheduleConfig | None, Doc("When the rule is armed; always, without it")
+    ] = None
     cooldown_s: Annotated[
         float, Doc("Seconds after an event in which the same object makes no other"), Range(0, 3600)
     ] = 0.0
     pre_s: Annotated[float, Doc("Seconds of clip before the event"), Range(0, 60)] = 5.0
     post_s: Annotated[float, Doc("Seconds of clip after the event"), Range(0, 60)] = 5.0
+
+    def __post_init__(self) -> None:
+        for key, levels in self.LEVELS.items():
+            if getattr(self, key) == BY_SENSITIVITY:
+                kind = type(getattr(self, key))
+                object.__setattr__(self, key, kind(levels[self.sensitivity - 1]))
 
 
 class Rule(Protocol):

@@ -1,0 +1,167 @@
+"""Objects that stand still, shared by the rules that ask for how long."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Final
+
+from agent.core.model import Phase, Point, Signal, Track, View
+from agent.vision.analytics import _geometry as geometry
+from agent.vision.analytics._area import Area
+from agent.vision.analytics._path import by_track, in_order, sights_since
+
+LOST: Final = "lost"
+MOVED: Final = "moved"
+
+_US_PER_S: Final = 1_000_000
+_STANDING_US: Final = 1_000_000  # still for so long stands, for the length of a queue
+_MEMORY: Final = 30  # looks over which the spot is averaged
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """What counts as standing still."""
+
+    labels: tuple[str, ...]
+    hold_s: float
+    grace_s: float
+    still_frac: float
+    queue_from: int | None  # so many standing at once are a queue, and nobody of it is told
+
+
+@dataclass(frozen=True, slots=True)
+class Stand:
+    """What is known of one object; `key` names its event even after a change of track."""
+
+    track_id: int
+    key: int
+    label: str
+    score: float
+    seen_us: int
+    foot: Point
+    spot: Point  # mean of where it was seen since it stands
+    looks: int
+    since_us: int
+    is_told: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Stands:
+    """State of such a rule; `queue_us` is the last instant at which there was a queue."""
+
+    stands: tuple[Stand, ...] = ()
+    queue_us: int = 0
+
+
+def step(view: View, state: Stands, terms: Terms, area: Area) -> tuple[Stands, tuple[Signal, ...]]:
+    """Judge one instant."""
+    grace_us = terms.grace_s * _US_PER_S
+    signals: list[Signal] = []
+    present = {track.track_id: track for track in view.tracks if track.label in terms.labels}
+    known = by_track(state.stands, present.values())
+    if view.armed_since_us is None:  # the host has closed what was open
+        known = {key: replace(stand, is_told=False) for key, stand in known.items()}
+    for track_id in sorted(present):
+        stand, said = _follow(known.get(track_id), present[track_id], terms)
+        signals += said
+        if stand is not None:
+            known[track_id] = stand
+    for track_id in sorted(known):
+        if view.t_us - known[track_id].seen_us > grace_us:
+            signals += _end(known[track_id], known[track_id].seen_us, LOST)
+            del known[track_id]
+    queue_us = view.t_us if _is_queue(known, view, terms, area) else state.queue_us
+    for track_id in sorted(known):
+        known[track_id], said = _begin(known[track_id], view, queue_us, terms, area)
+        signals += said
+    return Stands(in_order(known), queue_us), tuple(signals)
+
+
+def _follow(
+    stand: Stand | None, track: Track, terms: Terms
+) -> tuple[Stand | None, Sequence[Signal]]:
+    """Take what was newly detected of a track."""
+    signals: list[Signal] = []
+    if stand is not None and stand.track_id != track.track_id:
+        key = stand.key if stand.is_told else track.track_id
+        stand = replace(stand, track_id=track.track_id, key=key)
+        if stand.is_told:
+            signals.append(_signal(stand, Phase.UPDATE, stand.seen_us, {}))
+    for point in sights_since(track, None if stand is None else stand.seen_us):
+        foot = point.box.foot
+        if stand is not None and point.t_us - stand.seen_us > terms.grace_s * _US_PER_S:
+            signals += _end(stand, stand.seen_us, LOST)
+            stand = None
+        if stand is not None and (moved_us := _moved(stand, foot, point.t_us, terms)) is not None:
+            signals += _end(stand, moved_us, MOVED)
+            stand = None
+        if stand is None:
+            stand = _new(track, point.t_us, foot)
+            continue
+        weight = 1.0 / min(stand.looks + 1, _MEMORY)
+        spot = geometry.between(stand.spot, foot, weight)
+        stand = replace(stand, seen_us=point.t_us, foot=foot, spot=spot, looks=stand.looks + 1)
+    if stand is not None:
+        stand = replace(stand, score=track.score)
+    return stand, signals
+
+
+def _new(track: Track, t_us: int, foot: Point) -> Stand:
+    ids = (track.track_id, track.track_id)
+    return Stand(*ids, track.label, track.score, t_us, foot, foot, 1, t_us)
+
+
+def _moved(stand: Stand, foot: Point, t_us: int, terms: Terms) -> int | None:
+    """Give the instant at which the object left its spot, if it has."""
+    limit = terms.still_frac * (2 if stand.is_told else 1)
+    away = math.dist(stand.spot, foot)
+    if away <= limit:
+        return None
+    before = math.dist(stand.spot, stand.foot)
+    share = (limit - before) / (away - before) if away > before else 1.0
+    share = min(1.0, max(0.0, share))
+    return round(stand.seen_us + share * (t_us - stand.seen_us))
+
+
+def _is_queue(known: dict[int, Stand], view: View, terms: Terms, area: Area) -> bool:
+    if terms.queue_from is None:
+        return False
+    standing = [
+        stand
+        for stand in known.values()
+        if view.t_us - stand.since_us >= _STANDING_US and area.holds(stand.spot, was_inside=True)
+    ]
+    return len(standing) >= terms.queue_from
+
+
+def _begin(
+    stand: Stand, view: View, queue_us: int, terms: Terms, area: Area
+) -> tuple[Stand, Sequence[Signal]]:
+    """Tell who has stood long enough and was not told yet."""
+    if stand.is_told or view.armed_since_us is None or queue_us == view.t_us:
+        return stand, ()
+    due_us = max(stand.since_us, view.armed_since_us) + round(terms.hold_s * _US_PER_S)
+    if stand.seen_us < due_us or not area.holds(stand.spot, was_inside=False):
+        return stand, ()
+    stand = replace(stand, is_told=True)
+    place = {"x": geometry.rounded(stand.spot.x), "y": geometry.rounded(stand.spot.y)}
+    return stand, [_signal(stand, Phase.BEGIN, max(due_us, queue_us), place)]
+
+
+def _signal(stand: Stand, phase: Phase, at_us: int, measured: dict[str, float]) -> Signal:
+    return Signal(
+        phase,
+        key=str(stand.key),
+        t_us=at_us,
+        label=stand.label,
+        score=stand.score,
+        track_ids=(stand.track_id,),
+        measured=measured,
+    )
+
+
+def _end(stand: Stand, at_us: int, reason: str) -> Sequence[Signal]:
+    if not stand.is_told:
+        return ()
+    dwell_s = geometry.rounded((at_us - stand.since_us) / _US_PER_S)
+    return [replace(_signal(stand, Phase.END, at_us, {"dwell_s": dwell_s}), reason=reason)]

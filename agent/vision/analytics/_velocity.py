@@ -1,0 +1,88 @@
+"""Speed on calibrated ground: a straight line through places in time, with its 95 % error.
+
+Weighted least squares of both coordinates over time; the error is the larger of what the known
+errors of the places give and of what their scatter about the line shows (Bevington, Robinson:
+"Data Reduction and Error Analysis for the Physical Sciences", 2003, chapter 6).
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from agent.core.model import Track
+from agent.vision.analytics._ground import Ground, Spot
+from agent.vision.analytics._path import sights_since
+
+KMH_PER_MPS: Final = 3.6
+
+_US_PER_S: Final = 1_000_000
+_SIGMAS: Final = 1.96  # of 95 %
+_LEAST: Final = 3  # places of a line
+
+
+@dataclass(frozen=True, slots=True)
+class Velocity:
+    """How an object moves over the ground."""
+
+    speed_kmh: float
+    error_kmh: float  # half of the 95 % interval
+    length_m: float  # covered while it was measured
+    samples: int
+    spot: Spot  # the newest
+
+
+def velocity(track: Track, ground: Ground, t_us: int, window_s: float) -> Velocity | None:
+    """Give the velocity over the last seconds; None for fewer than three known places."""
+    placed = [
+        (point.t_us / _US_PER_S, spot)
+        for point in sights_since(track, t_us - round(window_s * _US_PER_S) - 1)
+        if (spot := ground.locate(*point.box.foot)) is not None
+    ]
+    if len(placed) < _LEAST:
+        return None
+    weights = [1.0 / max(1e-6, spot.sd_m) ** 2 for _, spot in placed]
+    total = sum(weights)
+    middle_s = sum(w * t for w, (t, _) in zip(weights, placed, strict=True)) / total
+    spread = sum(w * (t - middle_s) ** 2 for w, (t, _) in zip(weights, placed, strict=True))
+    if spread <= 0:
+        return None
+    shares = [w * (t - middle_s) / spread for w, (t, _) in zip(weights, placed, strict=True)]
+    vx = sum(share * spot.x_m for share, (_, spot) in zip(shares, placed, strict=True))
+    vy = sum(share * spot.y_m for share, (_, spot) in zip(shares, placed, strict=True))
+    known = math.sqrt(
+        sum(
+            (share * ground.sd_along(spot, vx, vy)) ** 2
+            for share, (_, spot) in zip(shares, placed, strict=True)
+        )
+    )
+    shown = known * math.sqrt(_scatter(placed, weights, (vx, vy), middle_s))
+    speed = math.hypot(vx, vy)
+    return Velocity(
+        speed_kmh=speed * KMH_PER_MPS,
+        error_kmh=_SIGMAS * max(known, shown) * KMH_PER_MPS,
+        length_m=speed * (placed[-1][0] - placed[0][0]),
+        samples=len(placed),
+        spot=placed[-1][1],
+    )
+
+
+def _scatter(
+    placed: Sequence[tuple[float, Spot]],
+    weights: Sequence[float],
+    speed: tuple[float, float],
+    middle_s: float,
+) -> float:
+    """Give the reduced chi-square of the places about the line."""
+    total = sum(weights)
+    mean_x = sum(w * spot.x_m for w, (_, spot) in zip(weights, placed, strict=True)) / total
+    mean_y = sum(w * spot.y_m for w, (_, spot) in zip(weights, placed, strict=True)) / total
+    chi2 = sum(
+        w
+        * (
+            (spot.x_m - mean_x - speed[0] * (t - middle_s)) ** 2
+            + (spot.y_m - mean_y - speed[1] * (t - middle_s)) ** 2
+        )
+        for w, (t, spot) in zip(weights, placed, strict=True)
+    )
+    return chi2 / (2 * (len(placed) - 2))
