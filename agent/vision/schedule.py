@@ -97,7 +97,8 @@ def _bounds(
 ) -> tuple[datetime, datetime]:
     begin = _edge(span.begin, day, zone, schedule)
     end = _edge(span.end, day, zone, schedule)
-    if end <= begin:
+    is_next_day = span.end <= span.begin or "d" in span.begin + span.end  # dawn, dusk
+    if end <= begin and is_next_day:
         end = _edge(span.end, day + timedelta(days=1), zone, schedule)
     return begin, end
 
@@ -105,8 +106,8 @@ def _bounds(
 def _edge(text: str, day: date, zone: tzinfo, schedule: ScheduleConfig) -> datetime:
     """Give the instant of `06:00`, `24:00`, `dawn` or `dusk` on a day.
 
-    A local time that a change to summer time leaves out is the instant of the change; one that
-    comes twice is the first of the two.
+    A local time that the change to summer time leaves out is read by the clock before the change;
+    one that comes twice is the first of the two.
     """
     if text in ("dawn", "dusk"):
         return _sun(text, day, schedule.latitude_deg or 0.0, schedule.longitude_deg or 0.0)

@@ -1,8 +1,11 @@
 """Paths as tracks: what a tracker would hand to the rules, made from a function of time."""
 
+import itertools
+import math
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 
-from agent.core.model import Box, Sight, Track, TrackPoint, View
+from agent.core.model import Box, Phase, Sight, Signal, Track, TrackPoint, View
 
 Path = Callable[[float], tuple[float, float]]
 
@@ -63,3 +66,69 @@ def play(module, made: Sequence[View], rule, places) -> list:
         state, signals = module.step(view, state, rule, places)
         said += signals
     return said
+
+
+@dataclass(frozen=True)
+class Actor:
+    """One object of a scene: where it is over time, and when it is there and seen."""
+
+    track_id: int
+    path: Path
+    begin_s: float = 0.0
+    end_s: float = math.inf
+    label: str = "person"
+    hidden: tuple[float, float] = (math.inf, math.inf)  # from, to
+    becomes: tuple[float, int] = (math.inf, 0)  # from then on under this id
+
+    def id_at(self, t_s: float) -> int:
+        return self.becomes[1] if t_s >= self.becomes[0] else self.track_id
+
+    def is_seen(self, t_s: float) -> bool:
+        return self.begin_s <= t_s <= self.end_s and not self.hidden[0] <= t_s < self.hidden[1]
+
+
+def stand(x: float, y: float) -> Path:
+    """Stay at a place."""
+    return lambda _t: (x, y)
+
+
+def walk(*stops: tuple[float, float, float]) -> Path:
+    """Go from stop to stop, each (t_s, x, y), straight and evenly."""
+
+    def path(t_s: float) -> tuple[float, float]:
+        if t_s <= stops[0][0]:
+            return stops[0][1:]
+        for (t0, x0, y0), (t1, x1, y1) in itertools.pairwise(stops):
+            if t_s <= t1:
+                share = (t_s - t0) / (t1 - t0)
+                return x0 + share * (x1 - x0), y0 + share * (y1 - y0)
+        return stops[-1][1:]
+
+    return path
+
+
+def scene(actors: Sequence[Actor], seconds: float, fps: float = 5.0) -> list[View]:
+    """What a perfect tracker would show of the actors; a lost track is kept for two seconds."""
+    made = []
+    seen: dict[int, list[tuple[int, float, float]]] = {}
+    origin: dict[int, int] = {}
+    for index in range(int(seconds * fps) + 1):
+        t_s = index / fps
+        tracks = []
+        for actor in actors:
+            track_id = actor.id_at(t_s)
+            if track_id != actor.track_id and track_id not in seen and actor.is_seen(t_s):
+                origin[track_id] = actor.track_id
+            if actor.is_seen(t_s):
+                seen.setdefault(track_id, []).append((round(t_s * 1e6), *actor.path(t_s)))
+            points = seen.get(track_id, [])
+            if points and round(t_s * 1e6) - points[-1][0] <= 2_000_000:
+                found = track(points, track_id=track_id, label=actor.label, t_us=round(t_s * 1e6))
+                tracks.append(replace(found, predecessor=origin.get(track_id)))
+        made.append(View(round(t_s * 1e6), 0, tuple(tracks)))
+    return made
+
+
+def phases(said: Sequence[Signal], phase: Phase) -> list[Signal]:
+    """The signals of one phase."""
+    return [signal for signal in said if signal.phase is phase]

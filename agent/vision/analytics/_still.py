@@ -138,14 +138,15 @@ def _begin(
     stand: Stand, view: View, queue_us: int, terms: Terms, area: Area
 ) -> tuple[Stand, Sequence[Signal]]:
     """Tell who has stood long enough and was not told yet."""
-    if stand.is_told or view.armed_since_us is None or queue_us == view.t_us:
+    if stand.is_told or view.armed_since_us is None:
         return stand, ()
-    due_us = max(stand.since_us, view.armed_since_us) + round(terms.hold_s * _US_PER_S)
+    counted_us = max(stand.since_us, view.armed_since_us, queue_us)
+    due_us = counted_us + round(terms.hold_s * _US_PER_S)
     if stand.seen_us < due_us or not area.holds(stand.spot, was_inside=False):
         return stand, ()
     stand = replace(stand, is_told=True)
     place = {"x": geometry.rounded(stand.spot.x), "y": geometry.rounded(stand.spot.y)}
-    return stand, [_signal(stand, Phase.BEGIN, max(due_us, queue_us), place)]
+    return stand, [_signal(stand, Phase.BEGIN, due_us, place)]
 
 
 def _signal(stand: Stand, phase: Phase, at_us: int, measured: dict[str, float]) -> Signal:

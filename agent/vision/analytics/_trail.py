@@ -158,7 +158,7 @@ class _Walk:
             return replace(trail, is_told=False, points=(here,))
         at_us = max(verdict.at_us, self._view.armed_since_us)
         self._say(trail, Phase.BEGIN, replace(verdict, at_us=at_us))
-        return replace(trail, is_told=True)
+        return replace(trail, is_told=True, points=(here,))
 
     def _say(self, trail: Trail, phase: Phase, verdict: Verdict) -> None:
         self.signals.append(

@@ -74,7 +74,7 @@ def step(
         off_s=rule.off_s,
         armed_since_us=view.armed_since_us,
     )
-    most = max(state.most, len(inside)) if hold.is_told else len(inside)
+    most = max(state.most, len(inside)) if state.hold.is_told else len(inside)
     state = State(tuple(track.track_id for track in inside), hold, most)
     signal = Signal(
         Phase.BEGIN,

@@ -21,6 +21,9 @@ from agent.vision.analytics._contract import (
 SPEC: Final = Spec(kind="lane_misuse", needs=frozenset({TRACKS}), onvif_topic="", version=1)
 
 
+STRIDE_FRAC: Final = 0.02  # of the picture: less is the box's trembling
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Config(RuleConfig):
     """Objects on a lane that is not theirs."""
@@ -71,11 +74,14 @@ def step(
 def _judge(trail: ways.Trail, here: ways.Step, min_distance_frac: float) -> ways.Verdict | None:
     if trail.is_told:
         return None
-    gone = sum(math.dist(a[1], b[1]) for a, b in zip(trail.points, trail.points[1:], strict=False))
-    before_us, before = trail.points[-1]
-    stride = math.dist(before, here[1])
-    if stride < ways.STRIDE_FRAC or gone + stride < min_distance_frac:
-        return None
-    share = min(1.0, max(0.0, (min_distance_frac - gone) / stride))
-    at_us = round(before_us + share * (here[0] - before_us))
-    return ways.Verdict(at_us, {"distance_frac": geometry.rounded(gone + stride)})
+    gone, last = 0.0, trail.points[0]
+    for step in (*trail.points[1:], here):
+        stride = math.dist(last[1], step[1])
+        if stride < STRIDE_FRAC:
+            continue
+        if gone + stride >= min_distance_frac:
+            share = (min_distance_frac - gone) / stride
+            at_us = round(last[0] + share * (step[0] - last[0]))
+            return ways.Verdict(at_us, {"distance_frac": geometry.rounded(gone + stride)})
+        gone, last = gone + stride, step
+    return None
