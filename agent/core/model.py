@@ -160,7 +160,8 @@ class View:
     gap_us: int  # length of a break just before this instant, else 0
     tracks: tuple[Track, ...]
     armed_since_us: int | None = 0  # None: its schedule says no
-    picture: Picture | None = None  # for rules that need luma
+    picture: Picture | None = None  # for rules that need it
+    is_lost: bool = False  # no pictures come at present: the instant is only told
 
 
 class Phase(StrEnum):
@@ -216,6 +217,7 @@ class Event:
     path: tuple[tuple[int, float, float], ...] = ()  # utc_ms, x, y of the track's foot
     severity: str = "warning"
     has_clip: bool = True  # false for a report
+    clip_until_utc_ns: int | None = None  # of an open event that lasts: its clip is due now
 
 
 class SegmentState(StrEnum):

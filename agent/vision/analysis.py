@@ -42,6 +42,7 @@ _IDLE_S: Final = 0.05
 _STATS_S: Final = 1.0
 _JOIN_S: Final = 2.5
 _NS_PER_US: Final = 1_000
+_US_PER_S: Final = 1_000_000
 
 _log = log.get(__name__)
 
@@ -136,6 +137,7 @@ class Desk:
     is_moving: bool = False
     tracks: int = 0
     lag_ms: int | None = None
+    is_silent: bool = False
     thread: threading.Thread | None = None
 
     def start(self, stop: threading.Event) -> None:
@@ -207,13 +209,16 @@ class Desk:
         return self.pipeline.wants_detection(look.frame.t_us, look.motion)
 
     def _close_if_silent(self) -> None:
-        if not self.pipeline.open_events:
-            return
-        silent_s = (self.clock.mono_ns() - self.reader.last_frame_mono_ns) / NS_PER_S
+        silent_us = (self.clock.mono_ns() - self.reader.last_frame_mono_ns) // _NS_PER_US
         if self.reader.is_over:
-            self._say_events(self.pipeline.break_off(SOURCE_ENDED))
-        elif silent_s > self.camera.events.lost_s:
+            if self.pipeline.open_events:
+                self._say_events(self.pipeline.break_off(SOURCE_ENDED))
+        elif silent_us <= self.camera.events.lost_s * _US_PER_S:
+            self.is_silent = False
+        elif not self.is_silent:
+            self.is_silent = True
             self._say_events(self.pipeline.break_off(SOURCE_LOST))
+            self._say_events(self.pipeline.lost(silent_us, self.clock.utc_ns()).events)
 
     def _say_fault(self, fault: Fault, utc_ns: int) -> None:
         """Keep what the rule was given, and report it as an event without a clip."""

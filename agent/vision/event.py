@@ -37,6 +37,7 @@ class Binding:
 
     kind: str
     rule: RuleConfig
+    is_lasting: bool = False  # never split; the clip shows its beginning
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +64,7 @@ class _Open:
     foot: Point | None = None
     lost_us: int | None = None  # every key has ended as lost, then
     best_score: float = -1.0  # of the frames offered for the snapshot
+    has_had_clip: bool = False  # of a lasting event, before its end
 
 
 class EventHost:
@@ -211,8 +213,12 @@ class EventHost:
                 return []
             self._open.remove(event)
             return [self._close(event, event.lost_us, LOST)]
-        if t_us - event.start_us < self._config.max_s * _US_PER_S:
+        if t_us - event.start_us < self._config.max_s * _US_PER_S or event.has_had_clip:
             return []
+        if self._bindings[event.rule].is_lasting:
+            event.has_had_clip = True
+            said = self._record(event, EventState.OPEN)
+            return [replace(said, clip_until_utc_ns=self._utc_of(t_us))]
         self._open.remove(event)
         following = _Open(
             event_id=self._clock.new_id(),
@@ -259,7 +265,8 @@ class EventHost:
 
     def _close(self, event: _Open, t_us: int, reason: str) -> Event:
         end_utc_ns = max(event.start_utc_ns, self._utc_of(t_us))
-        return self._record(event, EventState.CLOSED, end_utc_ns, reason)
+        closed = self._record(event, EventState.CLOSED, end_utc_ns, reason)
+        return replace(closed, has_clip=not event.has_had_clip)
 
     def _record(
         self, event: _Open, state: EventState, end_utc_ns: int | None = None, reason: str = ""

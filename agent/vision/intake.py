@@ -153,7 +153,7 @@ class Intake:
         known = connection.execute(
             "SELECT state FROM event WHERE id = ?", (event.event_id,)
         ).fetchone()
-        if known is not None and known["state"] in (EventState.CLOSED, event.state):
+        if known is not None and _is_old(connection, known["state"], event):
             return False
         connection.execute(
             _UPSERT,
@@ -172,12 +172,12 @@ class Intake:
             connection,
             Message(Lane.ALARM, f"event/{event.kind}", lines.event_body(event), needs_receipt=True),
         )
-        if event.state is EventState.CLOSED and event.has_clip:
+        if _is_clip_due(event) and not _has_clip(connection, event):
             self._want_clip(connection, event)
         return True
 
     def _want_clip(self, connection: sqlite3.Connection, event: Event) -> None:
-        end_utc_ns = event.end_utc_ns or event.start_utc_ns
+        end_utc_ns = event.end_utc_ns or event.clip_until_utc_ns or event.start_utc_ns
         connection.execute(
             "INSERT INTO clip (id, event_id, camera, start_utc_ns, end_utc_ns, state, snapshot,"
             " track_path) VALUES (?, ?, ?, ?, ?, 'wanted', ?, ?)",
@@ -219,6 +219,23 @@ class Intake:
         _log.info("detector " + said["type"], model=self._model, reason=said.get("reason", ""))
         self._left_open_reason = "analysis restarted"
         self._settle()
+
+
+def _is_old(connection: sqlite3.Connection, known_state: str, event: Event) -> bool:
+    if known_state == EventState.CLOSED:
+        return True
+    is_told = known_state == event.state
+    return is_told and (event.clip_until_utc_ns is None or _has_clip(connection, event))
+
+
+def _is_clip_due(event: Event) -> bool:
+    is_over = event.state is EventState.CLOSED and event.has_clip
+    return is_over or event.clip_until_utc_ns is not None
+
+
+def _has_clip(connection: sqlite3.Connection, event: Event) -> bool:
+    wanted = "SELECT 1 FROM clip WHERE event_id = ?"
+    return connection.execute(wanted, (event.event_id,)).fetchone() is not None
 
 
 def _ended(row: sqlite3.Row, reason: str) -> Event:

@@ -50,6 +50,7 @@ _EVENT_LINE: Final = {
                 "reason": {"type": "string"},
                 "severity": {"enum": ["info", "warning", "alarm"]},
                 "has_clip": {"type": "boolean"},
+                "clip_until_utc_ns": {"anyOf": [_UTC_NS, {"type": "null"}]},
                 "pre_s": _SECONDS,
                 "post_s": _SECONDS,
                 "snapshot": {
@@ -101,6 +102,7 @@ def to_line(event: Event) -> str:
         "reason": event.reason,
         "severity": event.severity,
         "has_clip": event.has_clip,
+        "clip_until_utc_ns": event.clip_until_utc_ns,
         "pre_s": event.pre_s,
         "post_s": event.post_s,
         "snapshot": None if event.snapshot is None else event.snapshot.as_posix(),
@@ -170,6 +172,7 @@ def _event(fields: dict[str, Any]) -> Event:
         reason=fields.get("reason", ""),
         severity=fields.get("severity", "warning"),
         has_clip=fields.get("has_clip", True),
+        clip_until_utc_ns=fields.get("clip_until_utc_ns"),
         pre_s=fields.get("pre_s", 5.0),
         post_s=fields.get("post_s", 5.0),
         snapshot=None if snapshot is None else Path(snapshot),

@@ -7,11 +7,16 @@ the rules and belongs to the thread that detects; `step` is both.
 from dataclasses import dataclass, replace
 from typing import Final, Protocol
 
+import cv2
+
 from agent.core.clock import NS_PER_MS, Clock
-from agent.core.model import Detection, Event, Track, View
+from agent.core.config import Kinded
+from agent.core.model import Box, Detection, Event, Picture, Track, View
+from agent.vision import analytics
 from agent.vision.analytics import Ground
+from agent.vision.analytics._contract import PICTURE
 from agent.vision.config import CameraConfig
-from agent.vision.decode import Frame
+from agent.vision.decode import Frame, Image
 from agent.vision.event import Binding, EventHost
 from agent.vision.motion import STILL, Gate, Motion, MotionResult, Pace
 from agent.vision.rules import Fault, Rules
@@ -20,6 +25,8 @@ from agent.vision.track import Tracker
 GAP_US: Final = 5_000_000  # longer between two pictures than the key frames of a camera are apart
 SOURCE_LOST: Final = "source lost"
 DISARMED: Final = "schedule"
+MOTION: Final = "motion"
+FALLBACK: Final = "motion-without-detector"
 
 _US_PER_S: Final = 1_000_000
 _NS_PER_US: Final = 1_000
@@ -101,11 +108,23 @@ class Pipeline:
         self._watch_pace = Pace(max(camera.motion.rate_per_s, camera.max_rate_per_s))
         self._gate = Gate(camera.motion, camera.max_rate_per_s)
         self._tracker = Tracker(camera.tracking, min_score)
+        if eye is None:
+            camera = with_motion_rule(camera)
         places = replace(camera.places, ground=ground)
         self.rules = Rules(camera, places, clock, has_detector=eye is not None)
+        self._wants_picture = any(
+            PICTURE in analytics.rule(item.kind).SPEC.needs for item in camera.rules
+        )
         self._host = EventHost(
             camera.id,
-            {item.settings.name: Binding(item.kind, item.settings) for item in camera.rules},
+            {
+                item.settings.name: Binding(
+                    item.kind,
+                    item.settings,
+                    is_lasting=analytics.rule(item.kind).SPEC.is_lasting,
+                )
+                for item in camera.rules
+            },
             camera.events,
             "" if eye is None else eye.model_id,
             clock,
@@ -130,7 +149,10 @@ class Pipeline:
             return None
         self._watch_pace.took(frame.t_us)
         begun_ns = self._clock.mono_ns()
-        result = self._motion.step(frame.luma(), frame.t_us)
+        plane = frame.luma()
+        result = self._motion.step(plane, frame.t_us)
+        if self._wants_picture:
+            result = replace(result, picture=_picture(plane, result.boxes))
         self.costs.motion_ns += self._clock.mono_ns() - begun_ns
         return result
 
@@ -165,6 +187,12 @@ class Pipeline:
             events=(*ended, *judged.events),
         )
 
+    def lost(self, silent_us: int, utc_ns: int) -> StepResult:
+        """Tell the rules that no pictures come, for those that watch the camera itself."""
+        if self._last_us is None:
+            return StepResult()
+        return self._apply_rules(View(self._last_us + silent_us, 0, (), is_lost=True), utc_ns)
+
     def break_off(self, reason: str) -> tuple[Event, ...]:
         """Close the open events and forget the tracks: the stream has ended or was interrupted."""
         self._tracker.forget()
@@ -193,3 +221,17 @@ class Pipeline:
         return StepResult(
             events=(*over, *moves.events), best_now=moves.best_now, faults=said.faults
         )
+
+
+def with_motion_rule(camera: CameraConfig) -> CameraConfig:
+    """Give a camera without a detector something to tell: motion anywhere."""
+    if any(item.kind == MOTION for item in camera.rules):
+        return camera
+    settings = analytics.rule(MOTION).Config(name=FALLBACK)
+    return replace(camera, rules=(*camera.rules, Kinded(MOTION, settings)))
+
+
+def _picture(plane: Image, moving: tuple[Box, ...]) -> Picture:
+    """Give the figures that cost next to nothing."""
+    mean, deviation = cv2.meanStdDev(plane)
+    return Picture(float(mean[0][0]), float(deviation[0][0]), 0.0, 0.0, moving=moving)

@@ -11,10 +11,10 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 from agent.core.clock import NS_PER_MS, Clock
-from agent.core.model import Signal, View
+from agent.core.model import Phase, Signal, View
 from agent.vision import analytics
 from agent.vision.analytics import Places
-from agent.vision.analytics._contract import TRACKS
+from agent.vision.analytics._contract import GROUND, TRACKS
 from agent.vision.config import CameraConfig
 from agent.vision.schedule import is_armed
 
@@ -73,6 +73,7 @@ class _Running:
     views: deque[View] = field(default_factory=lambda: deque(maxlen=WINDOW))
     blind: str = ""
     blind_us: int = 0
+    open_keys: set[str] = field(default_factory=set)
 
 
 class Rules:
@@ -97,7 +98,6 @@ class Rules:
             for rule in (analytics.rule(item.kind),)
         ]
         self._last_us: int | None = None
-        self._obstacle = ""
 
     def step(self, view: View, utc_ns: int) -> Said:
         """Ask the rules about one instant.
@@ -119,6 +119,7 @@ class Rules:
             item.blind = self._blindness(item)
             item.blind_us += view.gap_us or (passed_us if item.blind else 0)
             said, fault = self._ask(item, view)
+            self._note_keys(item, said)
             if item.armed_since_us is not None:
                 signals += [(item.name, signal) for signal in said]
             faults += [] if fault is None else [fault]
@@ -128,10 +129,7 @@ class Rules:
         """Begin anew: the stream was interrupted for too long to bridge."""
         for item in self._running:
             item.state = item.rule.initial()
-
-    def obstruct(self, reason: str) -> None:
-        """Say why no rule but those on the picture itself can see; empty: they can again."""
-        self._obstacle = reason
+            item.open_keys.clear()
 
     def blindness(self) -> dict[str, Blindness]:
         """Give what each rule can not see, by its name."""
@@ -145,9 +143,26 @@ class Rules:
         return {item.name: round(item.cost_ms, 3) for item in self._running}
 
     def _blindness(self, item: _Running) -> str:
-        if TRACKS not in item.rule.SPEC.needs:
+        """Say why a rule cannot see; those on the picture itself always can."""
+        needs = item.rule.SPEC.needs
+        if TRACKS not in needs:
             return ""
-        return self._obstacle if self._has_detector else NO_DETECTOR
+        if not self._has_detector:
+            return NO_DETECTOR
+        for other in self._running:
+            for key in sorted(other.open_keys):
+                if other.rule.SPEC.blinds.get(key) in needs:
+                    return key
+        return ""
+
+    def _note_keys(self, item: _Running, said: Sequence[Signal]) -> None:
+        if not item.rule.SPEC.blinds:
+            return
+        for signal in said:
+            if signal.phase is Phase.BEGIN:
+                item.open_keys.add(signal.key)
+            elif signal.phase is Phase.END:
+                item.open_keys.discard(signal.key)
 
     def _arm(self, item: _Running, t_us: int, utc_ns: int) -> None:
         schedule = item.settings.schedule
@@ -158,6 +173,8 @@ class Rules:
 
     def _ask(self, item: _Running, view: View) -> tuple[Sequence[Signal], Fault | None]:
         item.gap_us = max(item.gap_us, view.gap_us)
+        if item.blind and GROUND in item.rule.SPEC.needs:  # what it measures would be wrong
+            return (), None
         if view.t_us < item.paused_until_us or item.skipped < int(item.cost_ms / BUDGET_MS):
             item.skipped += 1
             return (), None

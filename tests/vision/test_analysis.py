@@ -179,7 +179,8 @@ def test_a_refused_model_leaves_motion_and_is_told(tmp_path):
     assert ear.said[0]["type"] == "degraded"
     assert str(manifest) in ear.said[0]["reason"]
     assert ear.of("ready") == []
-    assert ear.of("event") == []
+    told = {said["event"]["kind"] for said in ear.of("event")}
+    assert told == {"motion"}
     last = ear.of("stats")[-1]
     assert last["inferences"] == 0
     assert last["motion_open"]

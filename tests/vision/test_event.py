@@ -172,6 +172,46 @@ def test_a_long_event_goes_on_as_a_new_one():
     assert (last.event_id, last.reason) == (opened.event_id, "left")
 
 
+def test_a_lasting_event_is_never_split_and_asks_for_its_clip_once():
+    bindings = {"in": Binding("parking", ZONE, is_lasting=True)}
+    run = Run(EventHost("west", bindings, EventConfig(max_s=60), "ssd@1", SimClock()))
+    (opened,) = run.step(0.0, begin(0.0))
+    (due,) = run.step(60.0, tracks=[standing(60.0)])
+    assert (due.event_id, due.state) == (opened.event_id, EventState.OPEN)
+    assert due.clip_until_utc_ns == BASE_NS + 60 * 10**9
+    assert run.step(500.0) == ()
+    (closed,) = run.step(600.0, end(600.0))
+    assert (closed.event_id, closed.has_clip) == (opened.event_id, False)
+    (again,) = [event for event in run.step(700.0, begin(700.0)) if event.state is EventState.OPEN]
+    (short,) = run.step(710.0, end(710.0))
+    assert (short.event_id, short.has_clip) == (again.event_id, True)
+
+
+def test_a_report_is_an_event_without_length_and_clip():
+    run = Run(host())
+    report = Signal(Phase.MEASURE, "door", us(10), measured={"a_to_b": 3.0})
+    (event,) = run.step(10.2, report)
+    assert (event.state, event.has_clip, event.reason) == (EventState.CLOSED, False, "report")
+    assert event.start_utc_ns == event.end_utc_ns == BASE_NS + 10 * 10**9
+    assert run.host.open_count == 0
+
+
+def test_the_events_of_one_rule_can_be_ended_alone():
+    run = Run(host())
+    run.step(1.0, begin(1.0, "1"), begin(1.0, "2"))
+    assert run.host.close_rule("over", "schedule") == ()
+    assert [event.reason for event in run.host.close_rule("in", "schedule")] == ["schedule"] * 2
+    assert run.host.open_count == 0
+
+
+def test_another_name_of_the_object_joins_its_event():
+    run = Run(host())
+    run.step(1.0, begin(1.0))
+    run.step(2.0, Signal(Phase.UPDATE, "1", us(2), track_ids=(9,)))
+    (closed,) = run.step(3.0, end(3.0))
+    assert closed.track_ids == (1, 9)
+
+
 def test_cooldown_silences_the_same_object_only():
     run = Run(host())
     run.step(1.0, begin(1.0), end(1.0), rule="over")

@@ -78,6 +78,29 @@ def test_closed_event_wants_its_clip_with_both_rolls(store: Store, intake: Intak
     assert json.loads(clip["track_path"]) == [[1_790_000_000_000, 0.5, 0.6]]
 
 
+def test_a_lasting_event_gets_its_clip_while_it_is_open_and_no_other(
+    store: Store, intake: Intake
+) -> None:
+    due = replace(EVENT, clip_until_utc_ns=START_NS + 60 * NS_PER_S)
+    for event in (EVENT, due, due):
+        intake.line(lines.to_line(event))
+    (clip,) = rows(store, "SELECT start_utc_ns, end_utc_ns FROM clip")
+    assert clip == {
+        "start_utc_ns": START_NS - 2 * NS_PER_S,
+        "end_utc_ns": START_NS + 63 * NS_PER_S,
+    }
+    assert len(rows(store, "SELECT 1 FROM outbox")) == 2
+    intake.close_left_open("agent restarted")  # its body does not say that there was a clip
+    assert len(rows(store, "SELECT 1 FROM clip")) == 1
+    assert rows(store, "SELECT state FROM event") == [{"state": "closed"}]
+
+
+def test_a_report_is_stored_and_sent_without_a_clip(store: Store, intake: Intake) -> None:
+    intake.line(lines.to_line(replace(CLOSED, has_clip=False)))
+    assert rows(store, "SELECT state FROM event") == [{"state": "closed"}]
+    assert rows(store, "SELECT 1 FROM clip") == []
+
+
 def test_repeated_lines_change_nothing(store: Store, intake: Intake) -> None:
     for _ in range(3):
         intake.line(lines.to_line(EVENT))

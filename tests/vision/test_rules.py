@@ -115,12 +115,26 @@ def test_a_gap_and_an_obstacle_are_blind_time():
     rules.step(View(7_000_000, 7_000_000, ()), UTC_NS)
     assert rules.blindness()["enter"].total_s == 7.0
     assert rules.blindness()["enter"].reason == ""
-    rules.obstruct("dark")
-    rules.step(View(8_000_000, 0, ()), UTC_NS)
-    assert (rules.blindness()["enter"].reason, rules.blindness()["enter"].total_s) == ("dark", 8.0)
-    rules.obstruct("")
-    rules.step(View(9_000_000, 0, ()), UTC_NS)
-    assert (rules.blindness()["enter"].reason, rules.blindness()["enter"].total_s) == ("", 8.0)
+
+
+def test_a_rule_that_watches_the_camera_blinds_those_that_need_what_it_misses():
+    rules = bench(ENTER, 'kind = "motion", name = "watch"')
+    watch = rules._running[1]
+    phases = {10: Phase.BEGIN, 20: Phase.END}
+
+    def step(view, state, rule, places):
+        phase = phases.get(view.t_us // 200_000)
+        return state, () if phase is None else (Signal(phase, "dark", view.t_us),)
+
+    spec = replace(watch.rule.SPEC, blinds={"dark": "tracks"})
+    watch.rule = SimpleNamespace(SPEC=spec, initial=watch.rule.initial, step=step)
+    seen = []
+    for n in range(30):
+        rules.step(View(n * 200_000, 0, ()), UTC_NS)
+        seen.append(rules.blindness()["enter"].reason)
+    assert seen == [""] * 11 + ["dark"] * 10 + [""] * 9
+    assert rules.blindness()["enter"].total_s == 2.0
+    assert rules.blindness()["watch"].reason == ""
 
 
 @dataclass(frozen=True)

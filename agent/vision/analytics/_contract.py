@@ -11,7 +11,7 @@ recorded stream can be judged again. Floats in signals are rounded (`_geometry.r
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Annotated, Any, ClassVar, Final, Literal, Protocol
 
 from agent.core.config import NAME, Doc, Length, Pattern, Range
@@ -31,9 +31,12 @@ class Spec:
     """What a rule says of itself."""
 
     kind: str  # also the module's name and the event's
-    needs: frozenset[str]  # subset of {TRACKS, GROUND, PICTURE}
+    needs: frozenset[str]  # subset of TRACKS, GROUND, PICTURE
     onvif_topic: str  # "" where ONVIF has none
     version: int
+    is_lasting: bool = False  # its events may last for days: never split, the clip shows the start
+    blinds: Mapping[str, str] = field(default_factory=dict)
+    """Keys of its events that make rules blind, and the need that those rules have."""
 
 
 @dataclass(frozen=True, slots=True)

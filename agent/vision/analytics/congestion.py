@@ -20,7 +20,9 @@ from agent.vision.analytics._contract import (
 )
 from agent.vision.analytics._velocity import Velocity, velocity
 
-SPEC: Final = Spec(kind="congestion", needs=frozenset({TRACKS, GROUND}), onvif_topic="", version=1)
+SPEC: Final = Spec(
+    kind="congestion", needs=frozenset({TRACKS, GROUND}), onvif_topic="", version=1, is_lasting=True
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

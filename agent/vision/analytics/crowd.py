@@ -16,7 +16,9 @@ from agent.vision.analytics._contract import (
     Spec,
 )
 
-SPEC: Final = Spec(kind="crowd", needs=frozenset({TRACKS}), onvif_topic="", version=1)
+SPEC: Final = Spec(
+    kind="crowd", needs=frozenset({TRACKS}), onvif_topic="", version=1, is_lasting=True
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
