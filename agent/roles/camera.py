@@ -26,7 +26,7 @@ from agent.vision.loop import RecordingLoop
 from agent.vision.recorder import Recorder
 from agent.vision.recovery import recover
 from agent.vision.ring import Ring
-from agent.vision.segment import Place
+from agent.vision.segment import Place, turn_of
 
 BYTES_PER_MB = 1_000_000
 
@@ -42,7 +42,9 @@ def build(kit: Kit) -> Supervisor:
     intake.close_left_open("agent restarted")
 
     rings = {camera.id: _ring(config) for camera in config.cameras}
-    recorders = {name: _recorder(kit, name, ring) for name, ring in rings.items()}
+    recorders = {
+        name: _recorder(kit, name, ring, place) for place, (name, ring) in enumerate(rings.items())
+    }
     uplink = Uplink(
         live_sessions(config.broker, config.delivery, topics, kit.boot, clock),
         outbox,
@@ -88,8 +90,8 @@ def _ring(config: CameraRole) -> Ring:
     return Ring(config.recording.ring_s, config.recording.ring_max_mb * BYTES_PER_MB)
 
 
-def _recorder(kit: Kit, name: str, ring: Ring) -> Recorder:
-    place = Place(name, kit.config.state_dir, kit.store)
+def _recorder(kit: Kit, name: str, ring: Ring, number: int) -> Recorder:
+    place = Place(name, kit.config.state_dir, kit.store, turn_of(number))
     return Recorder(place, kit.sources[name], ring, kit.clock, kit.config.recording, kit.boot)
 
 

@@ -22,6 +22,8 @@ from agent.vision.writer import Feed, Writer
 
 POLL_S = 0.5
 REFUSED_PAUSE_S = 900.0
+KEYS_LEAST_S, KEYS_FIRST_MOST_S, KEYS_MOST_S = 10.0, 60.0, 120.0
+KEYS_GOPS = 3
 
 _log = log.get(__name__)
 
@@ -46,7 +48,8 @@ class Source(Protocol):
 class CameraHealth:
     """State of one camera for beats and people."""
 
-    state: str  # connecting, streaming, not_recording, lost, auth_failed, unsupported, stopped
+    # connecting, streaming, not_recording, no_keyframe, lost, auth_failed, unsupported, stopped
+    state: str
     since_utc_ns: int
     detail: str = ""
     lag_ms: int | None = None  # arrival minus the camera's own time
@@ -77,6 +80,7 @@ class Recorder:
         self._writer: Writer | None = None
         self._runs = 0
         self._refusals = 0
+        self._keys = KeyWatch()
         self._health = CameraHealth("connecting", clock.utc_ns())
         self._lost_reason = "the agent was not running"
 
@@ -144,6 +148,7 @@ class Recorder:
         feed = Feed(writer.queue)
         timeline = Timeline()
         run = self._next_run()
+        self._keys.restart()
         try:
             for packet in _apart(self._source.packets()):
                 if stop.is_set() or not writer.is_working:
@@ -159,6 +164,8 @@ class Recorder:
                 feed.put(stamped)
                 self._note(packet, feed)
                 progress()
+                if self._keys.is_overdue(packet):
+                    raise NoKeyFrame(f"camera {self._place.camera}: it sends no key frame")
             if not writer.is_working:
                 raise SourceLost(f"camera {self._place.camera}: the writer thread ended")
             if not stop.is_set():
@@ -172,7 +179,8 @@ class Recorder:
         return f"{self._boot}-{self._runs}-{self._clock.new_id()[-8:]}"
 
     def _note(self, packet: Packet, feed: Feed) -> None:
-        if self._health.state != "streaming":
+        is_waiting = self._health.state == "no_keyframe" and not self._keys.has_gop
+        if self._health.state != "streaming" and not is_waiting:
             self._become("streaming", "")
         lag_ms = None
         if packet.camera_utc_ns is not None:
@@ -192,6 +200,45 @@ class Recorder:
             self._health, state=state, detail=detail, since_utc_ns=self._clock.utc_ns(), lag_ms=None
         )
         _log.info(f"camera {state}", camera=self._place.camera, detail=detail)
+
+
+class NoKeyFrame(SourceLost):
+    """The stream goes on, but nothing of it could be cut or shown: it is opened anew."""
+
+
+class KeyWatch:
+    """Tells when the next key frame is overdue: after three usual waits, or ten seconds.
+
+    A camera whose key frames come more rarely than that is found out by being opened again: each
+    time it is given twice as long, until its own pace is known.
+    """
+
+    def __init__(self) -> None:
+        self._limit_ns = round(KEYS_LEAST_S * NS_PER_S)
+        self._last_ns: int | None = None
+        self.has_gop = False  # a whole group of pictures was seen in this session
+
+    def restart(self) -> None:
+        """Begin a session."""
+        self._last_ns, self.has_gop = None, False
+
+    def is_overdue(self, packet: Packet) -> bool:
+        """Take the next packet, and say whether to wait no longer for a key frame."""
+        now_ns = packet.arrival_mono_ns
+        if self._last_ns is None:
+            self._last_ns = now_ns
+        elif packet.is_key:
+            usual_ns = KEYS_GOPS * (now_ns - self._last_ns)
+            self._last_ns = now_ns
+            least_ns = round(KEYS_LEAST_S * NS_PER_S)
+            known_ns = self._limit_ns if self.has_gop else least_ns
+            self._limit_ns = min(max(known_ns, usual_ns), round(KEYS_MOST_S * NS_PER_S))
+            self.has_gop = True
+        elif now_ns - self._last_ns > self._limit_ns:
+            if not self.has_gop:
+                self._limit_ns = min(2 * self._limit_ns, round(KEYS_FIRST_MOST_S * NS_PER_S))
+            return True
+        return False
 
 
 class _CloseOnStop:
@@ -230,6 +277,8 @@ def _apart(packets: Iterator[Packet]) -> Iterator[Packet]:
 
 
 def _state_of(error: AgentError) -> str:
+    if isinstance(error, NoKeyFrame):
+        return "no_keyframe"
     if isinstance(error, AuthRefused):
         return "auth_failed"
     return "unsupported" if isinstance(error, Unsupported) else "lost"

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
-from agent.core.clock import NS_PER_S
+from agent.core.clock import NS_PER_MS, NS_PER_S
 from agent.core.errors import StorageError
 from agent.core.files import sync_directory
 from agent.core.model import Packet
@@ -21,6 +21,8 @@ from agent.vision.remux import GopFile, Muxer, Template
 
 MOVFLAGS = "hybrid_fragmented+frag_keyframe"
 FOLDER = "segments"
+GOLDEN = 0.6180339887498949
+TOLERANCE_NS = 20 * NS_PER_MS  # a start that is wrong by less stays until the file is closed
 
 _INSERT = """
     INSERT INTO segment (camera, run, path, state, start_utc_ns, end_utc_ns, first_dts, last_dts,
@@ -30,6 +32,7 @@ _INSERT = """
 _GAP = """
     INSERT INTO gap (camera, from_utc_ns, to_utc_ns, packets, reason) VALUES (?, ?, ?, ?, ?)
 """
+_START = "UPDATE segment SET start_utc_ns = ?, end_utc_ns = ? WHERE id = ?"
 _CLOSE = """
     UPDATE segment SET state = 'closed', start_utc_ns = ?, end_utc_ns = ?, last_dts = ?,
         packets = ?, camera_offset_ns = coalesce(?, camera_offset_ns), size_bytes = ?, sha256 = ?
@@ -44,6 +47,15 @@ class Place:
     camera: str
     state_dir: Path
     store: Store
+    turn: float = 0.0  # share of a segment by which this camera's cuts come after the others'
+
+
+def turn_of(number: int) -> float:
+    """Give the turn of the camera with this number, from 0.
+
+    Multiples of the golden ratio: however many cameras there are, their cuts lie well apart.
+    """
+    return number * GOLDEN % 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,13 +85,15 @@ class SegmentWriter:
         name = f"{first.utc_ns // 1_000_000:013d}-{first.run}.mp4"
         self._path = Path(FOLDER) / place.camera / name
         self._row_id = 0
+        self._told_start_utc_ns = first.utc_ns
         self._stream: BinaryIO | None = None
         self._file: GopFile | None = None
         self._muxer: Muxer | None = None
 
-    def age_s(self, packet: Packet) -> float:
-        """Give the seconds of stream between its first packet and this one of the same run."""
-        return float((packet.dts - self._first.dts) * self._first.time_base)
+    @property
+    def start_utc_ns(self) -> int:
+        """Evidence time of its first packet, as it was when that came."""
+        return self._first.utc_ns
 
     @property
     def parameter_sets(self) -> bytes:
@@ -124,6 +138,7 @@ class SegmentWriter:
         has_more = self._file.pending_bytes > pending_bytes
         if has_more and self._muxer.packets > 1:  # the first bytes of the head are worth no sync
             self._file.flush()
+            self._correct_start()
 
     def close(self) -> None:
         """Finish the file, sync it, and then say so in its row."""
@@ -163,6 +178,15 @@ class SegmentWriter:
                 muxer.close()
         if self._stream is not None:
             self._stream.close()
+
+    def _correct_start(self) -> None:
+        """Mend the row of a file that began in a burst, so that it is right should we be killed."""
+        start_utc_ns, _ = self._span_utc_ns()
+        if self._told_start_utc_ns - start_utc_ns < TOLERANCE_NS:
+            return
+        values = (start_utc_ns, start_utc_ns, self._row_id)
+        self._place.store.write(lambda connection: connection.execute(_START, values).rowcount)
+        self._told_start_utc_ns = start_utc_ns
 
     def _span_utc_ns(self) -> tuple[int, int]:
         span = (self._last.dts - self._first.dts) * self._first.time_base

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 from agent.core import log
-from agent.core.clock import NS_PER_S, Clock
+from agent.core.clock import NS_PER_MS, NS_PER_S, Clock
 from agent.core.errors import StorageError, Unsupported
 from agent.core.model import Packet, StreamInfo
 from agent.evidence import custody
@@ -25,6 +25,7 @@ from agent.vision.segment import Gap, Place, SegmentWriter, note_gap
 GAP_LEAST_NS = NS_PER_S
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 1.0, 30.0
 POLL_S = 0.5
+SLOT_SLACK_NS = 50 * NS_PER_MS  # a key frame that comes so early is the one that was due
 TOO_SLOW = "the disk is too slow"
 JUMPED = "the stream or the clock jumped"
 
@@ -181,10 +182,16 @@ class Writer:
             return False
         return (
             packet.run != self._run
-            or self._segment.age_s(packet) >= self._config.segment_s
+            or self._slot(packet.utc_ns) != self._slot(self._segment.start_utc_ns)
             or parameter_sets(self._info.codec, packet.payload)
             not in (b"", self._segment.parameter_sets)
         )
+
+    def _slot(self, utc_ns: int) -> int:
+        """Number the spans of time that a file each is written of; every camera has its own."""
+        length_ns = round(self._config.segment_s * NS_PER_S)
+        shift_ns = round(self._place.turn * length_ns)
+        return (utc_ns + SLOT_SLACK_NS - shift_ns) // length_ns
 
     def _begin(self, packet: Packet) -> None:
         template = self._template_for(packet)

@@ -52,6 +52,7 @@ class Desk:
         source: object,
         clock: Clock | None = None,
         camera: str = CAMERA,
+        turn: float = 0.0,
         **config,
     ) -> None:
         self.store = store
@@ -59,7 +60,7 @@ class Desk:
         self.clock = clock or SimClock()
         self.config = RecordConfig(**({"segment_s": 2.0, "queue_packets": 3000} | config))
         self.ring = Ring(self.config.ring_s, 16 << 20)
-        place = Place(camera, state_dir, store)
+        place = Place(camera, state_dir, store, turn)
         self.recorder = Recorder(place, source, self.ring, self.clock, self.config, 7)
         self.packets = 0
 
@@ -94,4 +95,22 @@ def tmpfs(tmp_path: Path) -> Iterator[Path]:
     if done.returncode != 0:
         pytest.skip(f"tmpfs cannot be mounted here: {done.stderr.strip()}")
     yield place
+    subprocess.run(["umount", str(place)], check=True)
+
+
+def ext4(tmp_path: Path) -> Iterator[Path]:
+    """Give a small disk that can be frozen; a fixture of the modules that hang one."""
+    place, image = tmp_path / "disk", tmp_path / "disk.img"
+    place.mkdir()
+    if os.geteuid() != 0 or not all(map(shutil.which, ("mount", "mkfs.ext4", "fsfreeze"))):
+        pytest.skip("freezing a small file system needs root, mount, mkfs.ext4 and fsfreeze")
+    with image.open("wb") as stream:
+        stream.truncate(64 << 20)
+    subprocess.run(["mkfs.ext4", "-qF", str(image)], check=True)
+    argv = ["mount", "-o", "loop", str(image), str(place)]
+    done = subprocess.run(argv, capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        pytest.skip(f"a file cannot be mounted here: {done.stderr.strip()}")
+    yield place
+    subprocess.run(["fsfreeze", "-u", str(place)], check=False, capture_output=True)
     subprocess.run(["umount", str(place)], check=True)

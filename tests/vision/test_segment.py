@@ -1,6 +1,7 @@
 """One segment: its row before its file, synced by groups, closed with the hash of its file."""
 
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -9,10 +10,12 @@ from agent.core.clock import NS_PER_S
 from agent.core.errors import StorageError
 from agent.core.schema import DEVICE_MIGRATIONS
 from agent.core.store import Store
+from agent.vision.recovery import recover
 from agent.vision.remux import Template, demux
-from agent.vision.segment import Gap, Place, SegmentWriter
+from agent.vision.segment import Gap, Place, SegmentWriter, turn_of
 from tests import footage
 from tests.vision.recording import CAMERA, gaps, segments, sha256
+from tests.vision.test_recovery import note
 
 pytestmark = pytest.mark.video
 
@@ -126,6 +129,28 @@ def test_burst_at_the_start_does_not_make_the_times_late(
     (row,) = segments(store)
     assert abs(row["start_utc_ns"] - packets[0].utc_ns) < 1000
     assert abs(row["end_utc_ns"] - packets[59].utc_ns) < 1000
+
+
+def test_burst_is_corrected_before_the_file_is_closed(store, tmp_path, template, packets) -> None:
+    """A recorder killed in its first file must not leave it with the time of its burst."""
+    late_ns = packets[20].utc_ns
+    segment = writer(store, tmp_path, template, packets[0])
+    segment.open()
+    for place, packet in enumerate(packets[:45]):
+        segment.add(replace(packet, utc_ns=max(packet.utc_ns, late_ns + place)))
+    segment.abandon()
+    assert segments(store)[0]["state"] == "open"
+    assert recover(store, tmp_path, note).segments == 1
+    (row,) = segments(store)
+    assert abs(row["start_utc_ns"] - packets[0].utc_ns) < 1000
+    assert abs(row["end_utc_ns"] - packets[39].utc_ns) < 1000
+
+
+def test_turns_of_cameras_lie_apart() -> None:
+    for count in (2, 4, 8, 16, 64):
+        turns = sorted(turn_of(number) for number in range(count))
+        steps = [right - left for left, right in pairwise([*turns, turns[0] + 1])]
+        assert min(steps) > 0.35 / count
 
 
 def test_camera_offset_is_kept(store, tmp_path, template, packets) -> None:

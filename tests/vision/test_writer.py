@@ -1,19 +1,24 @@
 """What a session meets on its way to the disk: odd times, set clocks, refusals, a full disk."""
 
 import contextlib
+import subprocess
 import time
+from collections import Counter
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
 
-from agent.core.clock import NS_PER_S, SimClock
+from agent.core.clock import NS_PER_S, RealClock, SimClock
 from agent.core.errors import SourceLost, StorageError
 from agent.core.model import Packet
+from agent.core.schema import DEVICE_MIGRATIONS
 from agent.core.store import Store
 from agent.vision.remux import demux
+from agent.vision.segment import turn_of
 from tests import footage
-from tests.vision.recording import CAMERA, Desk, gaps, looped, segments, sha256, tmpfs
+from tests.vision.recording import CAMERA, Desk, ext4, gaps, looped, segments, sha256, tmpfs
 from tests.vision.test_recorder import Script, assert_rows_agree_with_files, wait_for
 
 pytestmark = pytest.mark.video
@@ -23,7 +28,8 @@ small_disk = pytest.fixture(tmpfs)
 
 @pytest.fixture
 def sim() -> SimClock:
-    return SimClock()
+    """Give a clock that stands at a full minute, where a file of 60 s begins."""
+    return SimClock(1_700_000_040 * NS_PER_S)
 
 
 @pytest.fixture
@@ -186,3 +192,74 @@ def test_full_disk_costs_the_groups_that_had_no_room(
     (gap,) = gaps(store)
     assert gap["from_utc_ns"] == found[0]["end_utc_ns"]
     assert gap["to_utc_ns"] == found[1]["start_utc_ns"]
+
+
+def test_cuts_of_sixteen_cameras_do_not_coincide(
+    store: Store, tmp_path: Path, sim: SimClock, packets
+) -> None:
+    """They start together and send their key frames together, as behind one switch."""
+    step = packets[1].dts - packets[0].dts
+    long = [
+        replace(
+            packet,
+            dts=packet.dts + turn * 60 * step,
+            pts=packet.pts + turn * 60 * step,
+            utc_ns=packet.utc_ns + turn * 6 * NS_PER_S,
+            arrival_mono_ns=packet.arrival_mono_ns + turn * 6 * NS_PER_S,
+        )
+        for turn in range(7)
+        for packet in packets
+    ]
+    for number in range(16):
+        camera = f"camera-{number}"
+        desk = Desk(
+            store, tmp_path, Script(long), sim, camera, turn_of(number), segment_s=16, ring_s=2
+        )
+        record_all(desk)
+    cuts = Counter()
+    for number in range(16):
+        ours = [row for row in segments(store) if row["camera"] == f"camera-{number}"]
+        lengths = [row["packets"] for row in ours]
+        assert sum(lengths) == len(long)
+        assert lengths[1] == 160
+        cuts.update(row["start_utc_ns"] // NS_PER_S for row in ours[1:2])
+    assert max(cuts.values()) <= 2  # a second has one key frame of each camera
+    assert len(cuts) >= 12
+
+
+frozen_disk = pytest.fixture(ext4)
+
+
+def test_hanging_disk_does_not_stop_the_reading(
+    tmp_path: Path, clock: RealClock, frozen_disk: Path
+) -> None:
+    """A frozen file system: every write and sync on it waits in the kernel, the database's too."""
+    store = Store(frozen_disk / "outpost.db", DEVICE_MIGRATIONS, clock)
+    store.open()
+    desk = Desk(
+        store,
+        frozen_disk,
+        looped(footage.numbered(60), clock),
+        clock,
+        segment_s=2,
+        queue_packets=30,
+    )
+    beats: list[int] = []
+
+    def each(count: int) -> None:
+        beats.append(clock.mono_ns())
+        if count == 15:
+            subprocess.run(["fsfreeze", "-f", str(frozen_disk)], check=True)
+        elif count == 65:
+            subprocess.run(["fsfreeze", "-u", str(frozen_disk)], check=True)
+
+    desk.record(110, each)
+    waits_ns = [right - left for left, right in pairwise(beats)]
+    assert max(waits_ns[16:63]) < NS_PER_S  # it went on at the camera's pace
+    ring = desk.ring.after(segments(store)[0]["run"], None)
+    assert len(ring) == 110
+    left_out = sum(gap["packets"] for gap in gaps(store))
+    assert left_out >= 10
+    assert sum(row["packets"] for row in segments(store)) + left_out == 110
+    assert_rows_agree_with_files(store, frozen_disk)
+    store.close()
