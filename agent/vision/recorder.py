@@ -216,7 +216,7 @@ class KeyWatch:
     def __init__(self) -> None:
         self._limit_ns = round(KEYS_LEAST_S * NS_PER_S)
         self._last_ns: int | None = None
-        self.has_gop = False  # a whole group of pictures was seen in this session
+        self.has_gop = False  # a whole group of pictures was seen since the start
 
     def restart(self) -> None:
         """Begin a session."""
