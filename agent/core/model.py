@@ -188,10 +188,11 @@ class Signal:
 
 
 class EventState(StrEnum):
-    """Life of an event: it is reported when it opens, and again when it is closed."""
+    """Life of an event: it is reported at each of these."""
 
     OPEN = "open"
     CLOSED = "closed"
+    SEALED = "sealed"  # its clip is made, signed and waits for its receipt
 
 
 @dataclass(frozen=True, slots=True)

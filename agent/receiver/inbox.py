@@ -21,6 +21,7 @@ _EVENT = """
     ON CONFLICT (device, event_id) DO UPDATE
     SET state = :state, end_utc_ms = :end_utc_ms, body = :body WHERE event.state = 'open'
 """
+_CLIP = "UPDATE event SET clip = ? WHERE device = ? AND event_id = ? AND clip IS NULL"
 _EVENT_FIELDS = (
     *("event_id", "camera", "kind", "rule", "state"),
     *("start_utc_ms", "end_utc_ms"),
@@ -95,7 +96,12 @@ class Inbox:
             body = envelope["body"]
             values = {name: body[name] for name in _EVENT_FIELDS}
             values |= {"device": envelope["device"], "body": json.dumps(body)}
+            if body["state"] == "sealed":  # of an event that lasts it comes before the end
+                values["state"] = "open" if body["end_utc_ms"] is None else "closed"
             connection.execute(_EVENT, values)
+            if "clip" in body:
+                key = (envelope["device"], body["event_id"])
+                connection.execute(_CLIP, (json.dumps(body["clip"]), *key))
         return bool(is_new)
 
     def _watch_for_loss(self, connection: sqlite3.Connection, envelope: wire.Json) -> None:

@@ -69,4 +69,7 @@ RECEIVER_MIGRATIONS: tuple[str, ...] = (
         reason TEXT NOT NULL
     );
     """,
+    """
+    ALTER TABLE event ADD COLUMN clip TEXT;  -- JSON, once it is sealed: id, files, hashes
+    """,
 )

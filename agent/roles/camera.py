@@ -75,7 +75,7 @@ def build(kit: Kit) -> Supervisor:
     workers: list[Worker] = [
         *recorders.values(),
         ProcessWorker("analysis", kit.analysis_argv, intake.line),
-        ClipMaker(_custodian(kit), rings),
+        ClipMaker(_custodian(kit), rings, outbox.put_in),
         RecordingLoop(store, config.state_dir, clock, config.recording, note),
         uplink,
         transfers,

@@ -18,6 +18,7 @@ from agent.core import log
 from agent.core.clock import NS_PER_MS, NS_PER_S, Clock
 from agent.core.errors import AgentError, Unsupported
 from agent.core.files import atomic, sync_directory
+from agent.core.model import Event, Lane, Message
 from agent.core.store import Store
 from agent.delivery.ledger import Handover, OutgoingFile, enqueue
 from agent.evidence import custody, manifest
@@ -40,6 +41,8 @@ FOLDER, WORK, SPOOL = "clips", "work", "spool"
 _log = log.get(__name__)
 
 ClockState = Callable[[], Mapping[str, object]]
+Tell = Callable[[sqlite3.Connection, Message], object]
+"""Adds a message to the outbox inside a transaction."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,9 +83,10 @@ class ClipMaker:
 
     name = "clips"
 
-    def __init__(self, custodian: Custodian, rings: Mapping[str, Ring]) -> None:
+    def __init__(self, custodian: Custodian, rings: Mapping[str, Ring], tell: Tell) -> None:
         self._custodian = custodian
         self._rings = rings
+        self._tell = tell
         self._trials: dict[str, _Trial] = {}
 
     def run(self, stop: threading.Event, progress: Callable[[], None]) -> None:
@@ -182,9 +186,13 @@ class ClipMaker:
             (wanted.event_id,),
         )
         reason = ("; ".join(footage.reasons) or NO_PACKETS) if missing_ms else ""
-        self._custodian.store.write(
-            lambda connection: self._note_sealed(connection, handover, missing_ms, reason)
-        )
+        event = lines.from_line(wanted.event_line)
+
+        def change(connection: sqlite3.Connection) -> None:
+            self._note_sealed(connection, handover, missing_ms, reason)
+            self._tell(connection, _sealed(event, handover, missing_ms))
+
+        self._custodian.store.write(change)
         if wanted.snapshot:
             (self._custodian.state_dir / wanted.snapshot).unlink(missing_ok=True)
         _log.info("clip sealed", clip_id=wanted.clip_id, parts=len(written), missing_ms=missing_ms)
@@ -284,6 +292,15 @@ class ClipMaker:
 
         self._custodian.store.write(change)
         _log.warning("clip empty", clip_id=wanted.clip_id, event_id=wanted.event_id, reason=reason)
+
+
+def _sealed(event: Event, handover: Handover, missing_ms: int) -> Message:
+    files = [
+        {"name": item.name, "size_bytes": item.size_bytes, "sha256": item.sha256}
+        for item in handover.files
+    ]
+    body = lines.sealed_body(event, handover.clip_id, missing_ms, files)
+    return Message(Lane.STATE, f"event/{event.kind}", body, needs_receipt=True)
 
 
 def _missing_ms(wanted: _Wanted, written: list[cut.CutPart]) -> int:

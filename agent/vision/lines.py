@@ -5,7 +5,7 @@
 """
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any, Final
@@ -39,7 +39,7 @@ _EVENT_LINE: Final = {
                 "camera": {"type": "string"},
                 "kind": {"type": "string"},
                 "rule": {"type": "string"},
-                "state": {"enum": [state.value for state in EventState]},
+                "state": {"enum": [EventState.OPEN.value, EventState.CLOSED.value]},
                 "start_utc_ns": _UTC_NS,
                 "end_utc_ns": {"anyOf": [_UTC_NS, {"type": "null"}]},
                 "label": {"type": "string"},
@@ -152,6 +152,21 @@ def event_body(event: Event) -> wire.Json:
     if topic := _onvif_topic(event.kind):
         body["onvif_topic"] = topic
     return body
+
+
+def sealed_body(
+    event: Event, clip_id: str, missing_ms: int, files: Sequence[Mapping[str, object]]
+) -> wire.Json:
+    """Give the body of the message that an event's clip is sealed.
+
+    Args:
+        event: as it was said last; one that lasts may still be open.
+        clip_id: of the clip.
+        missing_ms: of the wanted span, what was not recorded.
+        files: name, size_bytes and sha256 of each.
+    """
+    clip = {"clip_id": clip_id, "missing_ms": missing_ms, "files": list(files)}
+    return {**event_body(event), "state": EventState.SEALED.value, "clip": clip}
 
 
 def _event(fields: dict[str, Any]) -> Event:

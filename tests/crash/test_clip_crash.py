@@ -36,7 +36,8 @@ store = Store(folder / "outpost.db", DEVICE_MIGRATIONS, clock)
 store.open()
 key = DeviceKey.load_or_create(folder / "keys" / "device.key")
 state = {"source": "none", "error_ms": -1}
-maker = ClipMaker(Custodian("cam-1", "yard", folder, store, key, clock, lambda: state), {})
+custodian = Custodian("cam-1", "yard", folder, store, key, clock, lambda: state)
+maker = ClipMaker(custodian, {}, lambda connection, message: None)
 stop = threading.Event()
 
 def progress():

@@ -1,6 +1,7 @@
 """The camera role as real processes: camera, agent, broker and receiver, and what goes wrong."""
 
 import json
+import os
 import signal
 import sqlite3
 import subprocess
@@ -109,6 +110,8 @@ def test_from_camera_to_receipt_stop_and_go_on(stage: Stage) -> None:
     closed = {row[0] for row in rows(stage, "SELECT id FROM event")}
     centre = stage.json("receive", "--status", "--json", "--store", str(stage.store))
     assert sorted(row["event_id"] for row in centre["events"]) == sorted(closed)
+    clips = dict(rows(stage, "SELECT event_id, id FROM clip WHERE state = 'receipted'"))
+    assert {row["event_id"]: row["clip_id"] for row in centre["events"]} == clips
     assert stage.verify()["ok"]
     assert PASSWORD not in (stage.folder / "agent.log").read_text()
 
@@ -139,7 +142,8 @@ def test_a_model_cut_short_leaves_recording(stage: Stage) -> None:
     assert manifest["file"] in now["detector"]
     now = wait_for(stage, lambda now: now["cameras"][0]["packets"] > 30)
     assert now["cameras"][0]["recording"] == "streaming"
-    assert now["events_open"] + now["events_closed"] == 0
+    wait_for(stage, lambda now: now["events_open"] + now["events_closed"] > 0)
+    assert {row[0] for row in rows(stage, "SELECT kind FROM event")} == {"motion"}
     assert stop(stage, signal.SIGTERM)[0] == 0
     assert rows(stage, "SELECT count(*) FROM segment WHERE state = 'closed'")[0][0] >= 1
 
@@ -174,3 +178,19 @@ def test_a_killed_analysis_closes_its_events_and_comes_back(stage: Stage) -> Non
     assert now["cameras"][0]["recording"] == "streaming"
     assert rows(stage, "SELECT count(*) FROM gap") == [(0,)]
     wait_for(stage, lambda now: now["cameras"][0]["inferences"] > 3)
+
+
+def test_a_stalled_analysis_costs_no_footage(stage: Stage) -> None:
+    prepare(stage, Screen(is_quiet=True))
+    wait_for(stage, lambda now: now["cameras"][0]["inferences"] > 3)
+    (analysis,) = stage.children("agent")
+    before = stage.status()["cameras"][0]["packets"]
+    os.kill(analysis, signal.SIGSTOP)
+    try:
+        now = wait_for(stage, lambda now: now["cameras"][0]["packets"] > before + 150, 60)
+        assert now["cameras"][0]["dropped"] == 0
+    finally:
+        os.kill(analysis, signal.SIGCONT)
+    assert rows(stage, "SELECT count(*) FROM gap") == [(0,)]
+    seen = now["cameras"][0]["inferences"]
+    wait_for(stage, lambda now: now["cameras"][0]["inferences"] > seen + 3)
