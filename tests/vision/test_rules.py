@@ -1,6 +1,6 @@
 """The rules of a camera at work: armed, kept apart, told as blind, asked less when costly."""
 
-from dataclasses import dataclass, replace
+from dataclasses import MISSING, dataclass, fields, replace
 from types import SimpleNamespace
 
 import pytest
@@ -183,3 +183,18 @@ def test_every_rule_takes_an_empty_view_and_says_the_same_twice(kind):
     module = analytics.rule(kind)
     assert module.SPEC.kind == kind
     assert repr(module.initial()) == repr(module.initial())
+
+
+@pytest.mark.parametrize("kind", sorted(analytics.kinds()))
+def test_every_level_of_sensitivity_is_more_willing_and_of_the_right_type(kind):
+    shape = analytics.rule(kind).Config
+    needed = {"zone": "crossing", "line": "kerb", "limit_kmh": 50.0}
+    wanted = {item.name for item in fields(shape) if item.default is MISSING}
+    rules = [
+        shape(name="x", sensitivity=level, **{key: needed[key] for key in wanted & set(needed)})
+        for level in range(1, 6)
+    ]
+    for key, levels in shape.LEVELS.items():
+        assert [getattr(rule, key) for rule in rules] == list(levels)
+        assert list(levels) == sorted(levels, reverse=True)
+        assert all(level > 0 for level in levels)

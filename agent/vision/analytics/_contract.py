@@ -76,8 +76,7 @@ class RuleConfig:
     def __post_init__(self) -> None:
         for key, levels in self.LEVELS.items():
             if getattr(self, key) == BY_SENSITIVITY:
-                kind = type(getattr(self, key))
-                object.__setattr__(self, key, kind(levels[self.sensitivity - 1]))
+                object.__setattr__(self, key, levels[self.sensitivity - 1])
 
 
 class Rule(Protocol):
