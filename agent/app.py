@@ -116,16 +116,20 @@ def run(file: Path, overrides: Sequence[str]) -> int:
 def analysis(file: Path, overrides: Sequence[str]) -> int:
     """Run the analysis process, the child of `run`; ends when its standard input does."""
     from agent.vision import analysis as process
+    from agent.vision.relay import Relayed
 
     memory.stay_small()
     settings = load_config(file, overrides)
     clock, stop = RealClock(), threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda _number, _frame: stop.set())
-    process.stop_at_end(sys.stdin.buffer, stop)
+    relayed = Relayed(sys.stdin.buffer, stop)
+    relayed.start()
     process.run(
         settings.cameras,
-        lambda choice: _source(choice, clock),
+        lambda camera: (
+            relayed.source(camera.id) if camera.sub is None else _source(camera.sub, clock)
+        ),
         settings.detector,
         settings.state_dir,
         clock,

@@ -304,6 +304,18 @@ class Supervisor:
         return f"STATUS={'; '.join([f'{up} of {len(states)} workers run', *others])}"
 
 
+class Feed(Protocol):
+    """What a child process is given on its standard input."""
+
+    def take(self) -> bytes:
+        """Give what is new, empty if nothing is."""
+        ...
+
+    def forget(self) -> None:
+        """Another process listens from now on."""
+        ...
+
+
 class ProcessWorker:
     """A child process as a worker: what it prints goes line by line to `on_line`.
 
@@ -317,8 +329,10 @@ class ProcessWorker:
         argv: Sequence[str],
         on_line: Callable[[str], None],
         silence_s: float = 60.0,
+        feed: Feed | None = None,
     ) -> None:
         self.name = name
+        self._feed = feed
         self._argv = argv
         self._on_line = on_line
         self._silence_s = silence_s
@@ -326,6 +340,8 @@ class ProcessWorker:
     def run(self, stop: threading.Event, progress: Callable[[], None]) -> None:
         """See `Worker.run`."""
         clock = RealClock()  # a process lives in real time
+        if self._feed is not None:
+            self._feed.forget()
         process = child.start(self.name, self._argv, clock)
         _log.info("process started", process=self.name, pid=process.pid)
         try:
@@ -349,6 +365,8 @@ class ProcessWorker:
                 self._on_line(line)
                 heard_ns = clock.mono_ns()
             progress()
+            if self._feed is not None and process.is_writable():
+                process.write(self._feed.take())
             if stop.is_set():
                 process.ask_to_stop()
             elif (clock.mono_ns() - heard_ns) / NS_PER_S > self._silence_s:

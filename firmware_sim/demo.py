@@ -7,6 +7,7 @@ Everything runs as its own process with the same commands a technician types.
 
 import argparse
 import json
+import re
 import shutil
 import signal
 import socket
@@ -34,6 +35,9 @@ WAITING = ("events_open", "clips_wanted", "clips_sealed", "files_waiting", "rece
 Status = Mapping[str, Any]
 
 
+_SUB_TABLE = re.compile(r"^\[cameras\.sub\].*?(?=^\[)", re.MULTILINE | re.DOTALL)
+
+
 @dataclass(slots=True)
 class Stage:
     """The processes of the demo and where their things lie."""
@@ -46,6 +50,7 @@ class Stage:
     broker: broker_sim.Broker | None = None
     media: Path = Path()
     extra: dict[str, object] = field(default_factory=dict)  # further values of the configuration
+    has_sub: bool = True  # whether the camera has a small stream
     processes: dict[str, subprocess.Popen[str]] = field(default_factory=dict)
 
     @property
@@ -76,7 +81,12 @@ class Stage:
             "delivery.reconnect_max_s": 5.0,
             **self.extra,
         }
-        options = ["--config", str(CONFIG)]
+        file = CONFIG
+        if not self.has_sub:
+            values = {key: value for key, value in values.items() if ".sub." not in key}
+            file = self.folder / "camera.toml"
+            file.write_text(_SUB_TABLE.sub("", CONFIG.read_text()))
+        options = ["--config", str(file)]
         for key, value in values.items():
             text = json.dumps(str(value)) if isinstance(value, str | Path) else str(value)
             options += ["--set", f"{key}={text}"]

@@ -1,8 +1,8 @@
 """A child process that lives as long as we do: lines come in, its end is never left to chance.
 
-Its standard input is a pipe that nobody writes to: when we die, however, it reads the end of
-the file. `setpriv` (util-linux) adds a parent-death signal for a child that does not read; the
-usual way, a function between fork and exec, can deadlock in a process with threads.
+Its standard input is a pipe: when we die, however, it reads the end of the file. What is written to
+it never makes us wait. `setpriv` (util-linux) adds a parent-death signal for a child that does not
+read; the usual way, a function between fork and exec, can deadlock in a process with threads.
 """
 
 import os
@@ -36,6 +36,7 @@ class Child:
         self._input, self._output = pipes  # our ends
         self._clock = clock
         self._rest = b""
+        self._unwritten = b""
         self._has_ended = False
         self._stop_ns: int | None = None
         self._is_terminated = False
@@ -67,6 +68,27 @@ class Child:
                 f" allowed: {MAX_LINE_BYTES}"
             )
         return [line.decode(errors="replace") for line in whole if line]
+
+    def is_writable(self) -> bool:
+        """Whether it has taken all that was written so far; tries to get rid of the rest."""
+        self._write_on()
+        return self._input >= 0 and not self._unwritten
+
+    def write(self, data: bytes) -> None:
+        """Write to its standard input without ever waiting; ask `is_writable` before."""
+        self._unwritten += data
+        self._write_on()
+
+    def _write_on(self) -> None:
+        while self._unwritten and self._input >= 0:
+            try:
+                written = os.write(self._input, self._unwritten)
+            except BlockingIOError:
+                return
+            except BrokenPipeError:  # it is about to end: its output tells
+                self._unwritten = b""
+                return
+            self._unwritten = self._unwritten[written:]
 
     def ask_to_stop(self) -> None:
         """Close its input; call again while waiting: after 2 s SIGTERM, after 4 s SIGKILL."""
@@ -140,6 +162,7 @@ def start(name: str, argv: Sequence[str], clock: Clock) -> Child:
     finally:
         os.close(their_input)
         os.close(their_output)
+    os.set_blocking(our_input, False)
     return Child(name, process, (our_input, our_output), clock)
 
 

@@ -20,11 +20,13 @@ from agent.evidence import receipt
 from agent.roles.config import CameraRole
 from agent.roles.kit import Kit
 from agent.supervisor import ProcessWorker, Supervisor, Worker
+from agent.vision import relay as relays
 from agent.vision.clip import ClipMaker, Custodian
 from agent.vision.intake import Intake
 from agent.vision.loop import RecordingLoop
 from agent.vision.recorder import Recorder
 from agent.vision.recovery import recover
+from agent.vision.relay import Relay
 from agent.vision.ring import Ring
 from agent.vision.segment import Place, turn_of
 
@@ -45,6 +47,13 @@ def build(kit: Kit) -> Supervisor:
     recorders = {
         name: _recorder(kit, name, ring, place) for place, (name, ring) in enumerate(rings.items())
     }
+    relay = Relay(
+        {
+            camera.id: relays.Camera(rings[camera.id], recorders[camera.id].info)
+            for camera in config.cameras
+            if camera.sub is None
+        }
+    )
     uplink = Uplink(
         live_sessions(config.broker, config.delivery, topics, kit.boot, clock),
         outbox,
@@ -74,7 +83,7 @@ def build(kit: Kit) -> Supervisor:
     )
     workers: list[Worker] = [
         *recorders.values(),
-        ProcessWorker("analysis", kit.analysis_argv, intake.line),
+        ProcessWorker("analysis", kit.analysis_argv, intake.line, feed=relay),
         ClipMaker(_custodian(kit), rings, outbox.put_in),
         RecordingLoop(store, config.state_dir, clock, config.recording, note),
         uplink,

@@ -12,13 +12,12 @@ import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import BinaryIO, Final, TextIO
+from typing import Final, TextIO
 
 import cv2
 
 from agent.core import log
 from agent.core.clock import NS_PER_MS, NS_PER_S, Clock
-from agent.core.config import Kinded
 from agent.core.errors import ModelRejected
 from agent.core.files import write_atomic
 from agent.core.model import Event, EventState
@@ -46,7 +45,7 @@ _US_PER_S: Final = 1_000_000
 
 _log = log.get(__name__)
 
-BuildSource = Callable[[Kinded], Source]
+BuildSource = Callable[[CameraConfig], Source]
 
 
 def run(  # noqa: PLR0913, PLR0917 - everything the process touches is handed in
@@ -62,7 +61,7 @@ def run(  # noqa: PLR0913, PLR0917 - everything the process touches is handed in
 
     Args:
         cameras: what to analyse; one without a sub-stream is analysed by the key frames of main.
-        build_source: gives the source of a stream table; no I/O.
+        build_source: gives the source of a camera's pictures; no I/O.
         detector_config: the detector that all share.
         state_dir: snapshots go to its `spool` folder.
         clock: time, waiting, ids.
@@ -90,19 +89,6 @@ def run(  # noqa: PLR0913, PLR0917 - everything the process touches is handed in
             desk.reader.close()
         for desk in desks:
             desk.finish(AGENT_STOPPED)
-
-
-def stop_at_end(stream: BinaryIO, stop: threading.Event) -> threading.Thread:
-    """Set `stop` when the stream ends: the parent holds our standard input open while it lives."""
-
-    def wait() -> None:
-        while stream.read(4096):
-            pass
-        stop.set()
-
-    thread = threading.Thread(target=wait, name="parent", daemon=True)
-    thread.start()
-    return thread
 
 
 class Voice:
@@ -291,13 +277,11 @@ def _reader(
     voice: Voice,
     clock: Clock,
 ) -> Reader:
-    stream = camera.sub or camera.main
-
     def say(state: str, detail: str) -> None:
         voice.say(lines.line("camera", camera=camera.id, state=state, detail=detail))
 
     return Reader(
-        lambda: build_source(stream),
+        lambda: build_source(camera),
         pipeline,
         slot,
         say,

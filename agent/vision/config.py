@@ -183,7 +183,7 @@ class CameraConfig:
     ]
     sub: Annotated[
         Kinded | None,
-        Doc("Small stream that is analysed; without it the key frames of main are"),
+        Doc("Small stream that is analysed; without it, the key frames that main is recorded from"),
         Kind("driver", key="driver"),
     ] = None
     zones: Annotated[tuple[ZoneConfig, ...], Doc("Areas"), Length(0, 64)] = ()

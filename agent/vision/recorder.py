@@ -77,6 +77,7 @@ class Recorder:
         self._clock = clock
         self._config = config
         self._boot = boot
+        self._info: StreamInfo | None = None
         self._writer: Writer | None = None
         self._runs = 0
         self._refusals = 0
@@ -96,6 +97,10 @@ class Recorder:
             since_utc_ns=trouble.since_utc_ns,
             detail=trouble.reason,
         )
+
+    def info(self) -> StreamInfo | None:
+        """Give what the source said of its stream when it was last open."""
+        return self._info
 
     def run(self, stop: threading.Event, progress: Callable[[], None]) -> None:
         """Record one session of the camera.
@@ -132,6 +137,7 @@ class Recorder:
             self._refusals += 1
             raise
         self._refusals = 0
+        self._info = info
         return info
 
     def _wait(self, stop: threading.Event, progress: Callable[[], None]) -> None:

@@ -32,6 +32,11 @@ class Ring:
         with self._lock:
             return self._groups[-1][-1].utc_ns if self._groups else None
 
+    def newest_key(self) -> Packet | None:
+        """Give the newest key frame."""
+        with self._lock:
+            return self._groups[-1][0] if self._groups else None
+
     def put(self, packet: Packet) -> None:
         """Add a packet; one that follows no key frame of its run is left out."""
         with self._lock:

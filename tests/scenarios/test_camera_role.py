@@ -194,3 +194,18 @@ def test_a_stalled_analysis_costs_no_footage(stage: Stage) -> None:
     assert rows(stage, "SELECT count(*) FROM gap") == [(0,)]
     seen = now["cameras"][0]["inferences"]
     wait_for(stage, lambda now: now["cameras"][0]["inferences"] > seen + 3)
+
+
+def test_a_camera_without_a_small_stream_is_opened_once(stage: Stage) -> None:
+    stage.has_sub = False
+    prepare(stage, Screen(is_quiet=True))
+    now = wait_for(stage, lambda now: now["cameras"][0]["inferences"] >= 4, 60)
+    assert now["cameras"][0]["analysis"] == "streaming"
+    assert now["cameras"][0]["frames"] * 10 < now["cameras"][0]["packets"]
+    wait_for(stage, lambda now: now["events_open"] >= 1, 60)
+    assert stage.control({"do": "stats"})["clients"] == 1
+    stage.control({"do": "drop"})
+    seen = stage.status()["cameras"][0]["inferences"]
+    wait_for(stage, lambda now: now["cameras"][0]["inferences"] > seen + 2, 60)
+    assert stage.control({"do": "stats"})["clients"] == 1
+    assert stop(stage, signal.SIGTERM)[0] == 0

@@ -3,7 +3,6 @@
 import io
 import itertools
 import json
-import os
 import subprocess
 import sys
 import threading
@@ -190,8 +189,8 @@ def test_a_refused_model_leaves_motion_and_is_told(tmp_path):
 def test_one_broken_camera_leaves_the_other_alone(tmp_path):
     cameras = [plaza("good"), plaza("bad", sub=Kinded("broken", None))]
 
-    def build(stream):
-        if stream.kind == "broken":
+    def build(camera):
+        if camera.sub.kind == "broken":
             return Broken(Unsupported("no video stream; allowed: h264, hevc"))
         return Paced(4.0, is_endless=True)
 
@@ -211,13 +210,13 @@ def test_one_broken_camera_leaves_the_other_alone(tmp_path):
 def test_without_a_small_stream_the_key_frames_of_main_are_analysed(tmp_path):
     asked = []
 
-    def build(stream):
-        asked.append(stream.kind)
+    def build(camera):
+        asked.append(camera.sub)
         return Paced(speed=10.0)
 
     ear = Ear(tmp_path, until=lambda said: said.get("state") == "ended")
     run(ear, build, [plaza(sub=None)])
-    assert asked == ["main"]
+    assert asked == [None]
     deadline = [said["frames"] for said in ear.of("stats")]
     assert max(deadline) <= 20
 
@@ -238,18 +237,6 @@ def test_nobody_listening_ends_the_run(tmp_path):
         stop,
     )
     assert stop.is_set()
-
-
-def test_the_end_of_standard_input_is_the_end():
-    reading, writing = os.pipe()
-    stop = threading.Event()
-    with os.fdopen(reading, "rb") as stream:
-        thread = analysis.stop_at_end(stream, stop)
-        os.write(writing, b"still here")
-        assert not stop.wait(0.1)
-        os.close(writing)
-        assert stop.wait(2)
-        thread.join(2)
 
 
 def reader(build, clock, said, *, pipeline=None, slot=None) -> Reader:
@@ -433,11 +420,12 @@ from pathlib import Path
 from agent.core.clock import RealClock
 from agent.vision import analysis
 from agent.vision.config import DetectorConfig
+from agent.vision.relay import Relayed
 from drivers import file
 from tests.vision.cameras import plaza
 clock, stop = RealClock(), threading.Event()
 settings = file.Config(Path(sys.argv[2]), is_looped=True, is_realtime=True)
-analysis.stop_at_end(sys.stdin.buffer, stop)
+Relayed(sys.stdin.buffer, stop).start()
 analysis.run([plaza()], lambda _s: file.build(settings, clock), DetectorConfig(),
              Path(sys.argv[1]), clock, sys.stdout, stop)
 for line in open("/proc/self/status"):
