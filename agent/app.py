@@ -75,7 +75,7 @@ def effective(file: Path, overrides: Sequence[str]) -> dict[str, Any]:
 
     settings = load_config(file, overrides)
     PublicKey.load(settings.delivery.receiver_key_path)
-    return dict(_flat("", settings))
+    return {**dict(_flat("", settings)), **_calibrations(settings)}
 
 
 def run(file: Path, overrides: Sequence[str]) -> int:
@@ -92,6 +92,7 @@ def run(file: Path, overrides: Sequence[str]) -> int:
 
     memory.stay_small()
     settings = load_config(file, overrides)
+    _calibrations(settings)
     clock = RealClock()
     centre_key = PublicKey.load(settings.delivery.receiver_key_path)
     with status_file.alone(settings.state_dir):
@@ -264,6 +265,17 @@ def receiver_status(store_dir: Path) -> Mapping[str, Sequence[Mapping[str, Any]]
     from agent.receiver import index
 
     return index.contents(store_dir)
+
+
+def _calibrations(settings: CameraRole) -> dict[str, str]:
+    """Read every calibration and say in a line each what it is; ConfigError for a bad one."""
+    from agent.vision import calibration
+
+    return {
+        f"cameras.{index}.calibration": calibration.read(camera.calibration_path).summary
+        for index, camera in enumerate(settings.cameras)
+        if camera.calibration_path is not None
+    }
 
 
 def _signed_head(settings: CameraRole) -> dict[str, Any]:

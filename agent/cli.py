@@ -6,29 +6,34 @@ Exit codes: 0 done, 1 failed or not true, 2 wrong words, 78 a configuration to b
 import argparse
 import json
 import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from datetime import UTC, datetime
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from agent import app
+from agent import app, cli_workbench
+from agent.cli_words import (
+    EXIT_CONFIG,
+    EXIT_FAILED,
+    EXIT_OK,
+    Command,
+    cell,
+    command,
+    config_options,
+    print_lines,
+    print_table,
+    video_options,
+)
 from agent.core import log
 from agent.core.errors import AgentError, ConfigError
-
-EXIT_OK, EXIT_FAILED, EXIT_USAGE, EXIT_CONFIG = 0, 1, 2, 78
-
-_UNITS_PER_S = {"utc_ns": 1_000_000_000, "utc_ms": 1000}
-
-Command = Callable[[argparse.Namespace], int]
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and give its exit code."""
     options = _parser().parse_args(argv)
     log.setup(verbose=options.verbose)
-    command: Command = options.command
+    chosen: Command = options.command
     try:
-        return command(options)
+        return chosen(options)
     except ConfigError as error:
         for problem in error.problems:
             print(f"outpost: {log.redact(problem)}", file=sys.stderr)
@@ -51,44 +56,45 @@ def _parser() -> argparse.ArgumentParser:
     words = parser.add_subparsers(required=True, metavar="COMMAND")
     _add_device_commands(words)
     _add_hand_commands(words)
+    cli_workbench.add(words)
     _add_centre_commands(words)
     return parser
 
 
 def _add_device_commands(words: Any) -> None:
-    run = _command(words, "run", _run, "run the agent until it is told to stop")
-    _config(run)
-    check = _command(words, "check", _check, "read a configuration and name every mistake")
-    _config(check, is_required=False)
+    run = command(words, "run", _run, "run the agent until it is told to stop")
+    config_options(run)
+    check = command(words, "check", _check, "read a configuration and name every mistake")
+    config_options(check, is_required=False)
     check.add_argument("--page", action="store_true", help="print docs/CONFIG.md instead")
     check.add_argument("--json", action="store_true", help="print the effective values")
-    status = _command(words, "status", _status, "what the agent does and holds right now")
-    _config(status)
+    status = command(words, "status", _status, "what the agent does and holds right now")
+    config_options(status)
     status.add_argument("--json", action="store_true")
-    inspect = _command(words, "inspect", _inspect, "rows of the box's database")
+    inspect = command(words, "inspect", _inspect, "rows of the box's database")
     inspect.add_argument("topic", choices=app.INSPECT_TOPICS)
-    _config(inspect)
+    config_options(inspect)
     inspect.add_argument("--limit", type=int, default=20, help="how many rows (20)")
     inspect.add_argument("--json", action="store_true")
-    key = _command(words, "key", _key, "make a key at first use, print the public key's file")
+    key = command(words, "key", _key, "make a key at first use, print the public key's file")
     key.add_argument("whose", choices=("device", "receiver"))
-    _config(key, is_required=False)
+    config_options(key, is_required=False)
     key.add_argument("--store", type=Path, help="the receiver's folder")
-    analysis = _command(words, "analysis", _analysis, argparse.SUPPRESS)
-    _config(analysis)
+    analysis = command(words, "analysis", _analysis, argparse.SUPPRESS)
+    config_options(analysis)
 
 
 def _add_hand_commands(words: Any) -> None:
-    detect = _command(words, "detect", _detect, "detections and tracks of a video, by hand")
-    _video(detect)
+    detect = command(words, "detect", _detect, "detections and tracks of a video, by hand")
+    video_options(detect)
     detect.add_argument("--every", type=int, default=1, metavar="N", help="every Nth frame (1)")
     detect.add_argument("--min-score", type=float, default=0.4, metavar="S", help="0 to 1 (0.4)")
     detect.add_argument("--model", default="", metavar="M", help="model name or manifest file")
-    analyse = _command(words, "analyse", _analyse, "events of a video under a configuration")
-    _video(analyse)
-    _config(analyse)
+    analyse = command(words, "analyse", _analyse, "events of a video under a configuration")
+    video_options(analyse)
+    config_options(analyse)
     analyse.add_argument("--camera", default="", help="whose rules (the first camera's)")
-    verify = _command(words, "verify", _verify, "check a hand-over with public keys alone")
+    verify = command(words, "verify", _verify, "check a hand-over with public keys alone")
     verify.add_argument("path", type=Path, help="clip folder, manifest, folder of them, custody")
     verify.add_argument("--key", type=Path, required=True, help="the device's public key")
     verify.add_argument("--receiver-key", type=Path, help="check the receipts too")
@@ -96,7 +102,7 @@ def _add_hand_commands(words: Any) -> None:
 
 
 def _add_centre_commands(words: Any) -> None:
-    receive = _command(words, "receive", _receive, "the reference receiver of one site")
+    receive = command(words, "receive", _receive, "the reference receiver of one site")
     receive.add_argument("--broker", default="127.0.0.1:1883", metavar="HOST:PORT")
     receive.add_argument("--site", default="", help="the site's name")
     receive.add_argument("--store", type=Path, required=True, help="where it keeps everything")
@@ -105,30 +111,6 @@ def _add_centre_commands(words: Any) -> None:
     receive.add_argument("--retention-days", type=int, default=90, metavar="N")
     receive.add_argument("--status", action="store_true", help="print what it holds and end")
     receive.add_argument("--json", action="store_true")
-
-
-def _command(words: Any, name: str, command: Command, text: str) -> argparse.ArgumentParser:
-    extra = {} if text is argparse.SUPPRESS else {"help": text, "description": text}
-    parser: argparse.ArgumentParser = words.add_parser(name, **extra)
-    parser.set_defaults(command=command)
-    return parser
-
-
-def _config(parser: argparse.ArgumentParser, *, is_required: bool = True) -> None:
-    parser.add_argument("--config", type=Path, required=is_required, metavar="FILE")
-    parser.add_argument(
-        "--set",
-        action="append",
-        default=[],
-        metavar="KEY=VALUE",
-        help="replace one value: broker.port=1884, cameras.0.id=gate (may be repeated);"
-        " relative paths count from the file's folder",
-    )
-
-
-def _video(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("video", metavar="VIDEO_OR_URL")
-    parser.add_argument("--jsonl", action="store_true", help="one JSON object a line")
 
 
 def _run(options: argparse.Namespace) -> int:
@@ -150,7 +132,7 @@ def _check(options: argparse.Namespace) -> int:
         print(json.dumps(values, indent=2))
     else:
         print(f"{options.config}: good")
-        _table([{"key": key, "value": value} for key, value in values.items()])
+        print_table([{"key": key, "value": value} for key, value in values.items()])
     return EXIT_OK
 
 
@@ -160,21 +142,21 @@ def _status(options: argparse.Namespace) -> int:
         print(json.dumps(status))
         return EXIT_OK
     cameras = status.pop("cameras", [])
-    _table(
-        [{"what": key.replace("_", " "), "now": _cell(key, value)} for key, value in status.items()]
+    print_table(
+        [{"what": key.replace("_", " "), "now": cell(key, value)} for key, value in status.items()]
     )
-    _table(cameras)
+    print_table(cameras)
     return EXIT_OK
 
 
 def _inspect(options: argparse.Namespace) -> int:
     rows = app.inspect(options.config, options.set, options.topic, options.limit)
     if options.json and options.topic == "custody":
-        _lines(rows)  # the form that `outpost verify` reads
+        print_lines(rows)  # the form that `outpost verify` reads
     elif options.json:
         print(json.dumps(rows))
     else:
-        _table([row for row in rows if "payloadType" not in row])
+        print_table([row for row in rows if "payloadType" not in row])
     return EXIT_OK
 
 
@@ -194,13 +176,13 @@ def _detect(options: argparse.Namespace) -> int:
     if options.every < 1 or not 0 <= options.min_score <= 1:
         raise ConfigError("detect: allowed: --every from 1, --min-score from 0 to 1")
     found = app.detect(options.video, options.every, options.min_score, options.model)
-    return _lines(found) if options.jsonl else _frames(found)
+    return print_lines(found) if options.jsonl else _frames(found)
 
 
 def _analyse(options: argparse.Namespace) -> int:
     found = app.analyse(options.video, options.config, options.set, options.camera)
     if options.jsonl:
-        return _lines(found)
+        return print_lines(found)
     for item in found:
         event = item["event"]
         print(
@@ -224,7 +206,7 @@ def _receive(options: argparse.Namespace) -> int:
         else:
             for topic, rows in found.items():
                 print(f"{topic}: {len(rows)}")
-                _table(rows)
+                print_table(rows)
         return EXIT_OK
     for name in ("site", "devices"):
         if not getattr(options, name):
@@ -232,42 +214,11 @@ def _receive(options: argparse.Namespace) -> int:
     return app.receive(options)
 
 
-def _lines(items: Iterable[Mapping[str, Any]]) -> int:
-    for item in items:
-        print(json.dumps(item), flush=True)
-    return EXIT_OK
-
-
 def _frames(items: Iterable[Mapping[str, Any]]) -> int:
     for item in items:
         seen = ", ".join(f"{one['label']} {one['score']:.2f}" for one in item["detections"])
         print(f"frame {item['frame']:6}  {item['pts_s']:8.2f} s  {seen}")
     return EXIT_OK
-
-
-def _table(rows: Sequence[Mapping[str, Any]]) -> None:
-    if not rows:
-        return
-    columns = list(rows[0])
-    heads = [name.removesuffix("_ns").removesuffix("_ms") for name in columns]
-    texts = [heads, *([_cell(name, row.get(name)) for name in columns] for row in rows)]
-    widths = [max(len(line[index]) for line in texts) for index in range(len(columns))]
-    for line in texts:
-        print(
-            "  ".join(text.ljust(width) for text, width in zip(line, widths, strict=True)).rstrip()
-        )
-
-
-def _cell(name: str, value: Any) -> str:
-    if value is None:
-        return "-"
-    if isinstance(value, dict):
-        return ", ".join(f"{key} {item}" for key, item in value.items())
-    unit = next((unit for unit in _UNITS_PER_S if name.endswith(unit)), None)
-    if unit is not None and isinstance(value, int):
-        moment = datetime.fromtimestamp(value / _UNITS_PER_S[unit], UTC)
-        return moment.isoformat(sep=" ", timespec="milliseconds").removesuffix("+00:00")
-    return str(value)
 
 
 if __name__ == "__main__":

@@ -21,7 +21,7 @@ from agent.core.clock import NS_PER_MS, NS_PER_S, Clock
 from agent.core.errors import ModelRejected
 from agent.core.files import write_atomic
 from agent.core.model import Event, EventState
-from agent.vision import detect, lines
+from agent.vision import calibration, detect, lines
 from agent.vision.config import CameraConfig, DetectorConfig
 from agent.vision.decode import Frame, Source
 from agent.vision.motion import Pace
@@ -75,7 +75,8 @@ def run(  # noqa: PLR0913, PLR0917 - everything the process touches is handed in
     fresh = threading.Event()
     desks = []
     for camera in cameras:
-        pipeline = Pipeline(camera, eye, detector_config.min_score, clock)
+        ground = calibration.of(camera)
+        pipeline = Pipeline(camera, eye, detector_config.min_score, clock, ground)
         slot = Slot(fresh)
         reader = _reader(camera, build_source, pipeline, slot, voice, clock)
         desks.append(Desk(camera, pipeline, slot, reader, Snapshots(state_dir), voice, clock))

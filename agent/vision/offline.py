@@ -6,7 +6,7 @@ from typing import Any, Final
 
 from agent.core.clock import Clock
 from agent.core.model import Box, Event
-from agent.vision import lines
+from agent.vision import calibration, lines
 from agent.vision.config import CameraConfig, TrackConfig
 from agent.vision.decode import Decoder, Frame, Source
 from agent.vision.pipeline import Eye, Pipeline
@@ -72,7 +72,7 @@ def analyse_lines(
 
     Stream time stands for wall time, so `start_utc_ms` counts from the video's first second.
     """
-    pipeline = Pipeline(camera, eye, min_score, clock)
+    pipeline = Pipeline(camera, eye, min_score, clock, calibration.of(camera))
     for frame in frames(source):
         frame.utc_ns = frame.t_us * _NS_PER_US
         for event in pipeline.step(frame).events:

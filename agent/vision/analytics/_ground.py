@@ -29,7 +29,8 @@ class Ground:
 
     `matrix` maps (u, v, 1) to (X, Y, W) row by row, where u and v are picture widths from the
     middle, y down, without the lens's distortion; W is positive below the horizon.
-    `k1` is the lens: distorted radius = r (1 + k1 r^2). `sd_px` is how well a foot is known.
+    `k1` is the lens: distorted radius = r (1 + k1 r^2). `sd_px` is how well a foot is known,
+    `scale_sd_frac` how well the calibration knows a length, as a share of it.
     """
 
     calibration_id: str
@@ -38,6 +39,14 @@ class Ground:
     width_px: int
     height_px: int
     sd_px: float
+    scale_sd_frac: float = 0.0
+
+    def project(self, x: float, y: float) -> tuple[float, float] | None:
+        """Give the place of a point of the picture in metres, however far; None in the sky."""
+        u, v = self.undistorted(x - 0.5, (y - 0.5) * self.height_px / self.width_px)
+        a, b, c, d, e, f, g, h, i = self.matrix
+        w = g * u + h * v + i
+        return None if w <= 0 else ((a * u + b * v + c) / w, (d * u + e * v + f) / w)
 
     def locate(self, x: float, y: float) -> Spot | None:
         """Give the place of a point of the picture, in fractions; None where it is not known."""

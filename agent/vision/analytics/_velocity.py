@@ -2,7 +2,8 @@
 
 Weighted least squares of both coordinates over time; the error is the larger of what the known
 errors of the places give and of what their scatter about the line shows (Bevington, Robinson:
-"Data Reduction and Error Analysis for the Physical Sciences", 2003, chapter 6).
+"Data Reduction and Error Analysis for the Physical Sciences", 2003, chapter 6), together with the
+calibration's own error of a length.
 """
 
 import math
@@ -58,9 +59,10 @@ def velocity(track: Track, ground: Ground, t_us: int, window_s: float) -> Veloci
     )
     shown = known * math.sqrt(_scatter(placed, weights, (vx, vy), middle_s))
     speed = math.hypot(vx, vy)
+    sd_mps = math.hypot(max(known, shown), speed * ground.scale_sd_frac)
     return Velocity(
         speed_kmh=speed * KMH_PER_MPS,
-        error_kmh=_SIGMAS * max(known, shown) * KMH_PER_MPS,
+        error_kmh=_SIGMAS * sd_mps * KMH_PER_MPS,
         length_m=speed * (placed[-1][0] - placed[0][0]),
         samples=len(placed),
         spot=placed[-1][1],

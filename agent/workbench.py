@@ -1,0 +1,125 @@
+"""A technician's tools: choosing, measuring and trying, without the agent running.
+
+Each command imports what it needs inside, as in `app`.
+"""
+
+import getpass
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from agent.core.clock import NS_PER_MS, RealClock
+from agent.core.errors import ConfigError
+
+MAX_WHO_CHARS = 64
+EDGE = 0.001  # of the height
+
+
+@dataclass(frozen=True, slots=True)
+class Calibrated:
+    """What a calibration came to."""
+
+    points: Sequence[Mapping[str, Any]]  # rows of a table
+    facts: Mapping[str, str]
+    path: Path
+
+
+def calibrate(options: Any) -> Calibrated:
+    """Fit a camera's ground, write its file, draw its grid.
+
+    Args:
+        options: snapshot, points, rectangle, sides, straight, check, grid, out, by as the command
+            line has them.
+
+    Raises:
+        ConfigError: the points cannot be read or make no plane; the files stay as they were.
+    """
+    from agent.vision import calibrate as fitting
+    from agent.vision import calibration, grid
+    from agent.vision.survey import Notes, length_check
+
+    size = grid.picture_size(options.snapshot)
+    notes = Notes.empty()
+    if options.rectangle:
+        notes.take_rectangle(options.rectangle, options.sides)
+    notes.take_points(options.points)
+    notes.take_straights(options.straight)
+    known = length_check(options.check) if options.check else None
+    survey = notes.survey(*size)
+    fit = fitting.fit(survey)
+    found = calibration.Calibration(
+        calibration_id=_calibration_id(options.out),
+        snapshot_sha256=hashlib.sha256(options.snapshot.read_bytes()).hexdigest(),
+        width_px=size[0],
+        height_px=size[1],
+        marks=fit.marks(survey),
+        straights=survey.straights,
+        matrix=fit.matrix,
+        k1=fit.k1,
+        residual_px=fit.residual_px,
+        residual_m=fit.residual_m,
+        scale_sd_frac=fit.scale_sd_frac,
+        foot_sd_px=fitting.FOOT_SD_FRAC * size[0],
+        is_verified=fit.is_verified,
+        made_by=(options.by or getpass.getuser())[:MAX_WHO_CHARS],
+        made_utc_ms=RealClock().utc_ns() // NS_PER_MS,
+    )
+    facts = _facts(found, fitting.reach(found.ground))
+    if known is not None:
+        first, last, length_m = known
+        ends = (notes.scale(*size, first), notes.scale(*size, last))
+        facts["check"] = _checked(fitting.distance_m(found.ground, *ends), length_m)
+    calibration.write(found, options.out)
+    if options.grid:
+        step_m = grid.draw(options.snapshot, found, options.grid)
+        facts["grid"] = f"{options.grid}, a line every {step_m} m, thick every {5 * step_m} m"
+    return Calibrated([_point(mark, found) for mark in found.marks], facts, options.out)
+
+
+def _facts(found: Any, reach: tuple[float, float] | None) -> dict[str, str]:
+    facts = {
+        "residual": f"{found.residual_px:.2f} px, {found.residual_m:.3f} m (root mean square)",
+        "verified": "yes"
+        if found.is_verified
+        else f"NO: {len(found.marks)} points always fit; six or more show the error",
+        "lengths": f"known to {2 * found.scale_sd_frac:.1%} (95 %) between the points",
+        "told": _told(reach),
+    }
+    if found.k1:
+        facts["lens"] = f"k1 {found.k1:+.4f}"
+    return facts
+
+
+def _told(reach: tuple[float, float] | None) -> str:
+    if reach is None:
+        return "nowhere in the middle of the picture: a pixel is more than 0.5 m"
+    height, away_m = reach
+    end = f"y = {height:.3f}, where a pixel is 0.5 m" if height > EDGE else "the upper edge"
+    return f"up to {end}: {away_m:.0f} m beyond the lower edge, in the middle of the picture"
+
+
+def _checked(measured_m: float | None, length_m: float) -> str:
+    if measured_m is None:
+        return "an end lies above the horizon"
+    off_m = measured_m - length_m
+    return f"{length_m:g} m measures {measured_m:.2f} m: {off_m:+.2f} m, {off_m / length_m:+.1%}"
+
+
+def _point(mark: Any, found: Any) -> dict[str, Any]:
+    return {
+        "point": mark.name,
+        "picture px": f"{mark.x * found.width_px:.1f}, {mark.y * found.height_px:.1f}",
+        "ground m": f"{mark.x_m:g}, {mark.y_m:g}",
+        "off px": f"{mark.residual_px:.2f}",
+        "off m": f"{mark.residual_m:.3f}",
+    }
+
+
+def _calibration_id(out: Path) -> str:
+    name = out.stem
+    is_plain = name.isascii() and name[:1].isalnum() and name == name.lower()
+    if not is_plain or not name.replace("-", "").replace("_", "").replace(".", "").isalnum():
+        raise ConfigError(f"--out {out}: allowed: a file name of a-z 0-9 . _ -, as north.json")
+    return name

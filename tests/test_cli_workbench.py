@@ -1,0 +1,129 @@
+"""The technician's commands, as they are typed and read."""
+
+import json
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from agent import app, cli
+from agent.vision import calibration
+from tests.vision.poses import YARD, Pose
+
+POSE = Pose(size=(1280, 720))
+
+
+def words(places, noise_px=1.0) -> list[str]:
+    found = POSE.survey(places, noise_px, seed=2)
+    return [
+        f"{mark.x * 1280:.1f},{mark.y * 720:.1f}={mark.x_m:g},{mark.y_m:g}" for mark in found.marks
+    ]
+
+
+@pytest.fixture
+def snapshot(tmp_path) -> Path:
+    path = tmp_path / "yard.jpg"
+    cv2.imwrite(str(path), np.full((720, 1280, 3), 90, np.uint8))
+    return path
+
+
+def calibrate(snapshot: Path, *options: str) -> int:
+    out = str(snapshot.with_name("yard.json"))
+    return cli.main(["calibrate", "--snapshot", str(snapshot), "--out", out, *options])
+
+
+def test_calibrate_writes_a_file_that_check_accepts(snapshot, capsys, folder_with_camera):
+    one, other = (f"{x * 1280:.1f},{y * 720:.1f}" for x, y in POSE.see([(-2, 10), (2, 10)]))
+    grid = snapshot.with_name("grid.jpg")
+    code = calibrate(
+        snapshot, "--points", *words(YARD), "--check", f"{one} {other} = 4", "--grid", str(grid)
+    )
+    told = capsys.readouterr().out
+    assert code == 0
+    assert "verified  yes" in told
+    assert "check     4 m measures" in told
+    assert "a line every 1 m" in told
+    found = calibration.read(snapshot.with_name("yard.json"))
+    assert found.calibration_id == "yard"
+    assert found.residual_px < 3
+    drawn = cv2.imread(str(grid))
+    assert drawn.shape == (720, 1280, 3)
+    assert (np.abs(drawn.astype(int) - 90).max(axis=2) > 60).mean() > 0.01, "nothing was drawn"
+    file = folder_with_camera(calibration_path=str(snapshot.with_name("yard.json")))
+    assert app.effective(file, ())["cameras.0.calibration"].startswith("yard: 8 points, residual")
+
+
+def test_a_rectangle_calibrates_unverified(snapshot, capsys):
+    corners = " ".join(
+        f"{x * 1280:.1f},{y * 720:.1f}" for x, y in POSE.see([(-2, 9), (2, 9), (2, 21), (-2, 21)])
+    )
+    assert calibrate(snapshot, "--rectangle", corners, "--sides", "4x12") == 0
+    assert "NO: 4 points always fit" in capsys.readouterr().out
+    ground = calibration.load(snapshot.with_name("yard.json"))
+    assert ground.project(*POSE.see([(0, 15)])[0]) == pytest.approx((2, 6), abs=0.05)
+
+
+@pytest.mark.parametrize(
+    ("options", "word"),
+    [
+        (["--points", *words(YARD[:3])], "3 points"),
+        (["--points", *words(YARD[:5]), "700,300=90,90"], "allowed"),
+        (["--rectangle", "1,1 9,1 9,9 1,9"], "--sides"),
+        (["--sides", "3x4", "--points", *words(YARD)], "--rectangle"),
+        (["--points", *words(YARD), "--check", "nonsense"], "--check"),
+        (["--points", *words(YARD), "--check", "1,1 9999,2 = 3"], "outside"),
+        (["--points", *words(YARD), "--straight", "1,1 2,2"], "straight"),
+    ],
+)
+def test_what_cannot_be_calibrated_writes_nothing(snapshot, capsys, options, word):
+    assert calibrate(snapshot, *options) == 78
+    assert word in capsys.readouterr().err
+    assert not snapshot.with_name("yard.json").exists()
+
+
+def test_a_snapshot_that_is_no_picture_is_named(tmp_path, capsys):
+    for content in (b"", b"no picture"):
+        (tmp_path / "x.jpg").write_bytes(content)
+        assert calibrate(tmp_path / "x.jpg", "--points", *words(YARD)) == 78
+        assert "no picture; allowed: a JPEG or PNG" in capsys.readouterr().err
+    assert calibrate(tmp_path / "gone.jpg", "--points", *words(YARD)) == 78
+
+
+def test_a_name_that_cannot_be_an_id_is_refused(snapshot, capsys):
+    code = cli.main(
+        ["calibrate", "--snapshot", str(snapshot), "--out", str(snapshot.with_name("My Yard.json")),
+         "--points", *words(YARD)]
+    )  # fmt: skip
+    assert code == 78
+    assert "My Yard.json" in capsys.readouterr().err
+
+
+def test_check_and_run_refuse_a_bad_calibration(tmp_path, capsys, folder_with_camera):
+    (tmp_path / "bent.json").write_text(json.dumps({"sv": 1}))
+    file = folder_with_camera(calibration_path=str(tmp_path / "bent.json"))
+    for word in ("check", "run"):
+        assert cli.main([word, "--config", str(file)]) == 78
+        assert "bent.json" in capsys.readouterr().err
+
+
+@pytest.fixture
+def folder_with_camera(tmp_path):
+    """Give a maker of configurations: one camera with more keys."""
+    from agent.evidence.keys import DeviceKey
+
+    DeviceKey.load_or_create(tmp_path / "receiver.key")
+
+    def make(**keys: str) -> Path:
+        lines = "\n".join(f"{key} = {json.dumps(value)}" for key, value in keys.items())
+        path = tmp_path / "box.toml"
+        path.write_text(
+            f'device = "d1"\nsite = "s1"\nrole = "camera"\nstate_dir = "{tmp_path}/state"\n'
+            f'[broker]\nhost = "127.0.0.1"\n'
+            f'[delivery]\nreceiver_key_path = "{tmp_path}/receiver.pub"\n'
+            f'[[cameras]]\nid = "yard"\n{lines}\n'
+            f'[cameras.main]\ndriver = "rtsp"\nurl = "rtsp://127.0.0.1:1/x"\n'
+        )
+        return path
+
+    return make
