@@ -114,4 +114,29 @@ DEVICE_MIGRATIONS: tuple[str, ...] = (
         hash TEXT NOT NULL
     );
     """,
+    """
+    ALTER TABLE segment ADD COLUMN folder TEXT NOT NULL DEFAULT '';  -- its path is relative to it
+
+    CREATE TABLE folder (             -- where segments lie; '' is the state directory
+        id TEXT PRIMARY KEY,          -- on the paper that lies in it
+        path TEXT NOT NULL,           -- where it was seen last
+        is_own_disk INTEGER NOT NULL, -- another file system than the state directory's
+        created_utc_ns INTEGER NOT NULL
+    ) WITHOUT ROWID;
+
+    CREATE TABLE hold (               -- recordings that stay until somebody lets them go
+        id TEXT PRIMARY KEY,
+        camera TEXT NOT NULL,
+        start_utc_ns INTEGER NOT NULL,
+        end_utc_ns INTEGER NOT NULL,
+        reason TEXT NOT NULL,
+        created_utc_ns INTEGER NOT NULL
+    ) WITHOUT ROWID;
+
+    CREATE TABLE garbage (            -- files whose rows are gone: the loop is deleting them
+        folder TEXT NOT NULL,
+        path TEXT NOT NULL,
+        PRIMARY KEY (folder, path)
+    ) WITHOUT ROWID;
+    """,
 )

@@ -102,6 +102,7 @@ class Facts:
     workers: Callable[[], Mapping[str, Health]]
     last_receipt_utc_ns: Callable[[], int | None] = _none
     custody: Callable[[], Mapping[str, object] | None] = _none  # signed head of the log
+    parts: Callable[[], Mapping[str, Health]] = dict  # of the box, told under their names
 
 
 class Telemetry:
@@ -188,6 +189,8 @@ class Telemetry:
             self._tell(name, look())
         for name, health in self._facts.workers().items():
             self._tell(f"worker.{topic_name(name)}", health)
+        for name, health in self._facts.parts().items():
+            self._tell(topic_name(name), health)
 
     def _tell(self, name: str, health: Health) -> None:
         if health.state in PASSING_STATES or self._told.get(name) == health.state:

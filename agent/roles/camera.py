@@ -21,7 +21,9 @@ from agent.roles.config import CameraRole
 from agent.roles.kit import Kit
 from agent.supervisor import ProcessWorker, Supervisor, Worker
 from agent.vision import relay as relays
+from agent.vision.aside import Aside
 from agent.vision.clip import ClipMaker, Custodian
+from agent.vision.disks import Disks
 from agent.vision.intake import Intake
 from agent.vision.loop import RecordingLoop
 from agent.vision.recorder import Recorder
@@ -40,12 +42,14 @@ def build(kit: Kit) -> Supervisor:
     topics = Topics(config.site, config.device)
     outbox = Outbox(store, topics, clock, kit.boot)
     intake = Intake(store, outbox, clock)
-    recover(store, config.state_dir, note)
+    disks = Disks(config.state_dir, store, clock, config.device, config.recording.folders)
+    recover(store, disks, note)
     intake.close_left_open("agent restarted")
 
     rings = {camera.id: _ring(config) for camera in config.cameras}
     recorders = {
-        name: _recorder(kit, name, ring, place) for place, (name, ring) in enumerate(rings.items())
+        name: _recorder(kit, Place(name, store, disks, turn_of(number)), ring)
+        for number, (name, ring) in enumerate(rings.items())
     }
     relay = Relay(
         {
@@ -80,16 +84,20 @@ def build(kit: Kit) -> Supervisor:
         workers=lambda: supervisor.health(),  # noqa: PLW0108 - it is made further down
         last_receipt_utc_ns=lambda: _latest(uplink, transfers),
         custody=kit.signed_head,
+        parts=disks.health,
     )
+    loop = RecordingLoop(store, disks, clock, config.recording, note)
     workers: list[Worker] = [
         *recorders.values(),
         ProcessWorker("analysis", kit.analysis_argv, intake.line, feed=relay),
         ClipMaker(_custodian(kit), rings, outbox.put_in),
-        RecordingLoop(store, config.state_dir, clock, config.recording, note),
+        loop,
         uplink,
         transfers,
         Telemetry(outbox.put, facts, clock, config.telemetry),
-        StatusFile(config.state_dir, lambda: _status(kit, facts, intake, uplink), clock),
+        StatusFile(
+            config.state_dir, lambda: _status(kit, facts, intake, uplink, loop.aside), clock
+        ),
     ]
     supervisor = Supervisor(workers, clock, check=lambda: store.write(lambda _: None))
     return supervisor
@@ -99,9 +107,9 @@ def _ring(config: CameraRole) -> Ring:
     return Ring(config.recording.ring_s, config.recording.ring_max_mb * BYTES_PER_MB)
 
 
-def _recorder(kit: Kit, name: str, ring: Ring, number: int) -> Recorder:
-    place = Place(name, kit.config.state_dir, kit.store, turn_of(number))
-    return Recorder(place, kit.sources[name], ring, kit.clock, kit.config.recording, kit.boot)
+def _recorder(kit: Kit, place: Place, ring: Ring) -> Recorder:
+    source = kit.sources[place.camera]
+    return Recorder(place, source, ring, kit.clock, kit.config.recording, kit.boot)
 
 
 def _custodian(kit: Kit) -> Custodian:
@@ -111,7 +119,9 @@ def _custodian(kit: Kit) -> Custodian:
     )
 
 
-def _status(kit: Kit, facts: Facts, intake: Intake, uplink: Uplink) -> Mapping[str, object]:
+def _status(
+    kit: Kit, facts: Facts, intake: Intake, uplink: Uplink, aside: Aside
+) -> Mapping[str, object]:
     cameras = []
     for name, look in facts.cameras.items():
         camera, seen = look(), intake.health(name)
@@ -136,6 +146,10 @@ def _status(kit: Kit, facts: Facts, intake: Intake, uplink: Uplink) -> Mapping[s
         "detector": intake.detector,
         "model": intake.model,
         "cameras": cameras,
+        "disks": {
+            name: f"{health.state} ({health.detail})" for name, health in facts.parts().items()
+        },
+        "quarantine": {"files": aside.files, "size_bytes": aside.size_bytes},
         "workers": {name: health.state for name, health in facts.workers().items()},
     }
 

@@ -39,11 +39,23 @@ class RecordConfig:
         float, Doc("Disk that recordings may take, in GB; the oldest go first"), Range(0.05, 1e6)
     ] = 20.0
     keep_days: Annotated[int, Doc("Days after which recordings are deleted"), Range(1, 3650)] = 30
+    folders: Annotated[
+        tuple[Path, ...],
+        Doc("Folders that recordings go to in turn, one a disk; none: the state directory"),
+        Length(0, 8),
+    ] = ()
+    quarantine_days: Annotated[
+        int, Doc("Days that files set aside after a crash are kept at least"), Range(7, 3650)
+    ] = 90
     queue_packets: Annotated[
         int,
         Doc("Packets that may wait for a slow disk before whole GOPs are left out"),
         Range(30, 3000),
     ] = 300
+
+    def __post_init__(self) -> None:
+        if len(set(self.folders)) < len(self.folders):
+            raise ConfigError("folders: one stands there twice; allowed: each folder once")
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,8 +21,9 @@ from agent.vision.ring import Ring
 LONGEST_PICTURE_NS = NS_PER_S
 
 _RECORDED = """
-    SELECT * FROM segment WHERE camera = ? AND state IN ('closed', 'recovered')
-    AND end_utc_ns > ? AND start_utc_ns < ? ORDER BY id
+    SELECT s.*, f.path AS folder_path FROM segment s LEFT JOIN folder f ON f.id = s.folder
+    WHERE camera = ? AND state IN ('closed', 'recovered')
+    AND end_utc_ns > ? AND start_utc_ns < ? ORDER BY s.id
 """
 _GROWING = """
     SELECT DISTINCT run FROM segment WHERE camera = ? AND state = 'open' AND start_utc_ns < ?
@@ -85,7 +86,7 @@ def gather(
 
     Args:
         store: with the segments' rows.
-        state_dir: their paths are relative to it.
+        state_dir: the paths of those in no other folder are relative to it.
         ring: of the camera; None where nothing records it now.
         span: wanted.
         is_lenient: leave out files that cannot be read, instead of raising when they are.
@@ -163,7 +164,7 @@ def _parts(
 
 def _recording(state_dir: Path, row: sqlite3.Row) -> cut.Recording:
     return cut.Recording(
-        path=state_dir / row["path"],
+        path=Path(row["folder_path"] or state_dir) / row["path"],
         run=row["run"],
         codec=row["codec"],
         shape=row["extradata"],

@@ -1,29 +1,43 @@
-"""The recording loop: the oldest segments go when space or days run out, each with a record."""
+"""The recording loop: the oldest segments go when space or days run out; each run is on record.
 
+It works in runs: when something must go, a little more goes with it, so that the custody log grows
+by an entry an hour or a minute and not by one a file.
+"""
+
+import hashlib
 import sqlite3
+import sys
 import threading
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from agent.core import log
-from agent.core.clock import NS_PER_S, Clock
+from agent.core.clock import NS_PER_MS, NS_PER_S, Clock
+from agent.core.files import sync_directory
 from agent.core.store import Store
-from agent.vision import room
+from agent.vision import aside, recovery, room
 from agent.vision.config import RecordConfig
+from agent.vision.disks import Disks, Folder
 from agent.vision.recovery import Custody
 
 EVERY_S = 30.0
+ASIDE_EVERY_NS = 3600 * NS_PER_S
 NS_PER_DAY = 86_400 * NS_PER_S
+LATE_NS = 600 * NS_PER_S  # what is too old waits so long for others, to go in one run
 BYTES_PER_GB = 1_000_000_000
+SPARE_SHARE = 0.01  # of what may stay: so much more goes when something must
 MOST_PRE_ROLL_S = 60.0  # of any rule
+RUN_PIECES = 500  # in one transaction
 
 _PIECES = """
-    SELECT id, camera, start_utc_ns, end_utc_ns, size_bytes FROM segment
+    SELECT id, camera, start_utc_ns, end_utc_ns, size_bytes, folder, path, sha256 FROM segment
     WHERE state IN ('closed', 'recovered')
 """
 _PROTECTIONS = """
-    SELECT camera, start_utc_ns, end_utc_ns FROM clip WHERE state = 'wanted'
+    SELECT camera, start_utc_ns, end_utc_ns FROM clip WHERE state IN ('wanted', 'sealed')
+    UNION ALL
+    SELECT camera, start_utc_ns, end_utc_ns FROM hold
     UNION ALL
     SELECT camera, start_utc_ns - CAST(
         1e9 * coalesce(CASE WHEN json_valid(body) THEN json_extract(body, '$.event.pre_s') END, ?)
@@ -43,103 +57,223 @@ class Piece:
     start_utc_ns: int
     end_utc_ns: int
     size_bytes: int
+    folder_id: str = ""
+    path: str = ""
+    sha256: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Protection:
-    """A span of a camera that a clip still needs."""
+    """A span of a camera that must stay: a clip, an open event or a hold needs it."""
 
     camera: str
     start_utc_ns: int
     end_utc_ns: int
 
 
-def choose(
-    pieces: Iterable[Piece], protections: Sequence[Protection], max_bytes: int, oldest_utc_ns: int
-) -> tuple[Piece, ...]:
-    """Say which segments go, oldest first; never one that overlaps a protection. Pure.
+@dataclass(frozen=True, slots=True)
+class Bounds:
+    """What may stay."""
 
-    Args:
-        pieces: all segments that are closed.
-        protections: what clips and open events still need.
-        max_bytes: what may stay, all cameras together.
-        oldest_utc_ns: what ended before goes in any case.
-    """
+    max_bytes: int
+    oldest_utc_ns: int = 0  # what ended before goes in any case
+    max_files: int = sys.maxsize
+    spare_bytes: int = 0  # more that goes once something must
+
+
+def choose(
+    pieces: Iterable[Piece], protections: Sequence[Protection], bounds: Bounds
+) -> tuple[Piece, ...]:
+    """Say which segments go, oldest first; never one that overlaps a protection. Pure."""
     ordered = sorted(pieces, key=lambda piece: (piece.start_utc_ns, piece.segment_id))
-    total_bytes = sum(piece.size_bytes for piece in ordered)
+    total_bytes, files = sum(piece.size_bytes for piece in ordered), len(ordered)
+    has_spare = total_bytes <= bounds.max_bytes
+    most_bytes = bounds.max_bytes if has_spare else bounds.max_bytes - bounds.spare_bytes
     gone = []
     for piece in ordered:
-        is_due = total_bytes > max_bytes or piece.end_utc_ns < oldest_utc_ns
+        is_over = total_bytes > most_bytes or files > bounds.max_files
+        is_due = is_over or piece.end_utc_ns < bounds.oldest_utc_ns
         if is_due and not any(_overlap(piece, held) for held in protections):
             gone.append(piece)
             total_bytes -= piece.size_bytes
+            files -= 1
     return tuple(gone)
 
 
 class RecordingLoop:
-    """Worker that keeps recordings within their share of the disk."""
+    """Worker that keeps recordings within their share of the disks, and what is set aside."""
 
     name = "recording-loop"
 
     def __init__(  # the parts of one box, wired by the role
-        self, store: Store, state_dir: Path, clock: Clock, config: RecordConfig, custody: Custody
+        self, store: Store, disks: Disks, clock: Clock, config: RecordConfig, custody: Custody
     ) -> None:
+        self.aside = aside.Aside()
         self._store = store
-        self._state_dir = state_dir
+        self._disks = disks
         self._clock = clock
         self._config = config
         self._custody = custody
+        self._aside_ns: int | None = None
+        self._present: frozenset[str] | None = None
 
     def run(self, stop: threading.Event, progress: Callable[[], None]) -> None:
         """Look every half minute until `stop`."""
         while not stop.is_set():
-            self.tidy()
+            self.tidy(progress)
             for _ in range(int(EVERY_S)):
+                self._disks.check()
                 progress()
                 if self._clock.wait(stop, 1.0):
                     break
 
-    def tidy(self) -> int:
-        """Delete what is due now; gives how many segments went."""
-        now_utc_ns = self._clock.utc_ns()
-        with self._store.reading() as connection:
-            pieces = [Piece(*row) for row in connection.execute(_PIECES)]
-            held = connection.execute(_PROTECTIONS, (MOST_PRE_ROLL_S, now_utc_ns))
-            protections = [Protection(*row) for row in held]
-        gone = choose(
-            pieces,
-            protections,
-            self._most_bytes(pieces),
-            now_utc_ns - self._config.keep_days * NS_PER_DAY,
-        )
-        for piece in gone:
-            self._delete(piece)
+    def tidy(self, progress: Callable[[], None] = lambda: None) -> int:
+        """Delete what is due now; gives how many segments went.
+
+        Raises:
+            StorageError: the database refuses.
+        """
+        folders = self._disks.present()
+        self._welcome(folders)
+        self._sweep(folders)
+        gone = self._due(folders)
+        for first in range(0, len(gone), RUN_PIECES):
+            self._delete(folders, gone[first : first + RUN_PIECES])
+            progress()
+        self._tidy_aside(folders)
         return len(gone)
 
-    def _most_bytes(self, pieces: Iterable[Piece]) -> int:
-        """Give what may stay: the configured share, or less where the disk is nearly full."""
-        disk = room.of(self._state_dir)
-        held_bytes = sum(piece.size_bytes for piece in pieces)
-        fits_bytes = max(0, held_bytes + disk.free_bytes - disk.reserve_bytes)
-        return min(round(self._config.keep_max_gb * BYTES_PER_GB), fits_bytes)
+    def _welcome(self, folders: Sequence[Folder]) -> None:
+        """Settle what a disk brings along that was away."""
+        names = frozenset(folder.folder_id for folder in folders)
+        if self._present is not None and names - self._present:
+            recovery.settle_returned(self._store, self._disks, names - self._present, self._custody)
+        self._present = names
 
-    def _delete(self, piece: Piece) -> None:
-        path = self._store.write(lambda connection: self._forget(connection, piece))
-        (self._state_dir / path).unlink(missing_ok=True)
+    def _due(self, folders: Sequence[Folder]) -> list[Piece]:
+        now_utc_ns = self._clock.utc_ns()
+        names = {folder.folder_id for folder in folders}
+        with self._store.reading() as connection:
+            found = [Piece(*row) for row in connection.execute(_PIECES)]
+            held = connection.execute(_PROTECTIONS, (MOST_PRE_ROLL_S, now_utc_ns))
+            protections = [Protection(*row) for row in held]
+        pieces = [piece for piece in found if piece.folder_id in names]
+        gone = list(choose(pieces, protections, self._bounds(pieces, now_utc_ns)))
+        for folder in folders:
+            ours = [piece for piece in pieces if piece.folder_id == folder.folder_id]
+            goes = [piece for piece in gone if piece.folder_id == folder.folder_id]
+            rest = [piece for piece in ours if piece not in goes]
+            going_bytes = sum(piece.size_bytes for piece in goes)
+            bounds = _bounds_of_disk(folder, rest, going_bytes, len(goes))
+            if bounds is not None:
+                gone += choose(rest, protections, bounds)
+        return gone
 
-    def _forget(self, connection: sqlite3.Connection, piece: Piece) -> str:
-        row = connection.execute(
-            "SELECT path, sha256 FROM segment WHERE id = ?", (piece.segment_id,)
-        ).fetchone()
-        connection.execute("DELETE FROM segment WHERE id = ?", (piece.segment_id,))
+    def _bounds(self, pieces: Iterable[Piece], now_utc_ns: int) -> Bounds:
+        max_bytes = round(self._config.keep_max_gb * BYTES_PER_GB)
+        oldest_utc_ns = now_utc_ns - self._config.keep_days * NS_PER_DAY
+        first_utc_ns = min((piece.end_utc_ns for piece in pieces), default=now_utc_ns)
+        is_late = first_utc_ns < oldest_utc_ns - LATE_NS
+        return Bounds(
+            max_bytes,
+            oldest_utc_ns if is_late else oldest_utc_ns - LATE_NS,
+            spare_bytes=round(max_bytes * SPARE_SHARE),
+        )
+
+    def _delete(self, folders: Sequence[Folder], pieces: Sequence[Piece]) -> None:
+        self._store.write(lambda connection: self._forget(connection, pieces))
+        self._sweep(folders)
+
+    def _forget(self, connection: sqlite3.Connection, pieces: Sequence[Piece]) -> None:
+        ids = [(piece.segment_id,) for piece in pieces]
+        paths = [(piece.folder_id, piece.path) for piece in pieces]
+        connection.executemany("DELETE FROM segment WHERE id = ?", ids)
+        connection.executemany("INSERT OR IGNORE INTO garbage VALUES (?, ?)", paths)
+        listing = "".join(f"{piece.sha256}  {piece.path}\n" for piece in pieces)
         detail = {
             "reason": "recording loop",
-            "sha256": row["sha256"],
-            "size_bytes": piece.size_bytes,
-            "start_utc_ms": piece.start_utc_ns // 1_000_000,
+            "segments": len(pieces),
+            "size_bytes": sum(piece.size_bytes for piece in pieces),
+            "listing_sha256": hashlib.sha256(listing.encode()).hexdigest(),
+            "cameras": _spans(pieces),
         }
-        self._custody(connection, "segment.deleted", row["path"], detail)
-        return str(row["path"])
+        self._custody(connection, "segments.deleted", "recordings", detail)
+
+    def _sweep(self, folders: Sequence[Folder]) -> None:
+        """Delete the files whose rows are gone, as far as their disks are there."""
+        with self._store.reading() as connection:
+            rows = [tuple(row) for row in connection.execute("SELECT folder, path FROM garbage")]
+        by_id = {folder.folder_id: folder.path for folder in folders}
+        done = []
+        for folder_id, path in rows:
+            if folder_id in by_id and _is_unlinked(by_id[folder_id] / path):
+                done.append((folder_id, path))
+        for parent in {(by_id[folder_id] / path).parent for folder_id, path in done}:
+            if parent.is_dir():
+                sync_directory(parent)
+        if done:
+            query = "DELETE FROM garbage WHERE folder = ? AND path = ?"
+            self._store.write(lambda connection: connection.executemany(query, done).rowcount)
+
+    def _tidy_aside(self, folders: Sequence[Folder]) -> None:
+        now_ns = self._clock.mono_ns()
+        if self._aside_ns is not None and now_ns - self._aside_ns < ASIDE_EVERY_NS:
+            return
+        self._aside_ns = now_ns
+        store, clock, custody = self._store, self._clock, self._custody
+        aside.sweep_spool(store, clock, folders, custody)
+        aside.empty_quarantine(store, clock, folders, custody, self._config.quarantine_days)
+        self.aside = aside.count(folders)
+
+
+def _bounds_of_disk(
+    folder: Folder, rest: Sequence[Piece], going_bytes: int, going_files: int
+) -> Bounds | None:
+    """Give what may stay of a disk's segments so that its reserve is kept."""
+    try:
+        disk = room.of(folder.path)
+    except OSError as error:
+        _log.warning("recording folder cannot be looked at", path=folder.path, reason=error)
+        return None
+    lacking_bytes = disk.reserve_bytes - disk.free_bytes - going_bytes
+    lacking_files = disk.reserve_files - disk.free_files - going_files
+    held_bytes = sum(piece.size_bytes for piece in rest)
+    return Bounds(
+        max(0, held_bytes - max(0, lacking_bytes)),
+        max_files=max(0, len(rest) - max(0, lacking_files)),
+        spare_bytes=disk.reserve_bytes // 4,
+    )
+
+
+def _spans(pieces: Iterable[Piece]) -> dict[str, dict[str, int]]:
+    """Give the span and number of what goes, by camera."""
+    spans: dict[str, Piece] = {}
+    counts: dict[str, int] = {}
+    for piece in pieces:
+        known = spans.get(piece.camera, piece)
+        spans[piece.camera] = replace(
+            known,
+            start_utc_ns=min(known.start_utc_ns, piece.start_utc_ns),
+            end_utc_ns=max(known.end_utc_ns, piece.end_utc_ns),
+        )
+        counts[piece.camera] = counts.get(piece.camera, 0) + 1
+    return {
+        camera: {
+            "from_utc_ms": span.start_utc_ns // NS_PER_MS,
+            "to_utc_ms": span.end_utc_ns // NS_PER_MS,
+            "segments": counts[camera],
+        }
+        for camera, span in spans.items()
+    }
+
+
+def _is_unlinked(path: Path) -> bool:
+    try:
+        path.unlink(missing_ok=True)
+    except OSError as error:
+        _log.warning("recording not deleted, will be tried again", path=path, reason=error)
+        return False
+    return True
 
 
 def _overlap(piece: Piece, held: Protection) -> bool:

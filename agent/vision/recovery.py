@@ -1,7 +1,7 @@
 """After a crash: what the killed recorder left becomes rows again, and nothing is deleted."""
 
 import sqlite3
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -12,6 +12,7 @@ from agent.core.errors import StorageError
 from agent.core.files import sync_directory, sync_file
 from agent.core.store import Store
 from agent.evidence.hashing import hash_file
+from agent.vision.disks import Disks, Folder
 from agent.vision.remux import demux
 from agent.vision.segment import FOLDER
 
@@ -32,22 +33,27 @@ class Recovered:
     quarantined: int = 0
 
 
-def recover(store: Store, state_dir: Path, custody: Custody) -> Recovered:
+def recover(store: Store, disks: Disks, custody: Custody) -> Recovered:
     """Settle every row that was left open, and set files without a row aside.
+
+    What lies on a disk that is away waits until that is back.
 
     Raises:
         StorageError: the database refuses.
     """
+    folders = disks.present()
     with store.reading() as connection:
         rows = connection.execute("SELECT * FROM segment WHERE state = 'open'").fetchall()
-        known = {row["path"] for row in connection.execute("SELECT path FROM segment")}
-    states = [_settle(store, state_dir, row, custody) for row in rows]
+        query = "SELECT folder, path FROM segment UNION ALL SELECT folder, path FROM garbage"
+        known = {(row["folder"], row["path"]) for row in connection.execute(query)}
+    states = _settle_all(store, folders, rows, custody)
     orphans = [
-        path
-        for path in sorted((state_dir / FOLDER).glob("*/*"))
-        if str(path.relative_to(state_dir)) not in known
+        (folder, path)
+        for folder in folders
+        for path in sorted((folder.path / FOLDER).glob("*/*"))
+        if (folder.folder_id, str(path.relative_to(folder.path))) not in known
     ]
-    moved = [_set_aside(store, state_dir, path, custody) for path in orphans]
+    moved = [_set_aside(store, folder, path, custody) for folder, path in orphans]
     found = Recovered(states.count("recovered"), states.count("damaged"), moved.count(True))
     if rows or orphans:
         _log.info(
@@ -59,7 +65,7 @@ def recover(store: Store, state_dir: Path, custody: Custody) -> Recovered:
     return found
 
 
-def settle(store: Store, state_dir: Path, camera: str, custody: Custody) -> int:
+def settle(store: Store, disks: Disks, camera: str, custody: Custody) -> int:
     """Settle the open rows of one camera, that nobody is writing; gives how many there were.
 
     Raises:
@@ -69,30 +75,56 @@ def settle(store: Store, state_dir: Path, camera: str, custody: Custody) -> int:
         rows = connection.execute(
             "SELECT * FROM segment WHERE state = 'open' AND camera = ?", (camera,)
         ).fetchall()
-    for row in rows:
-        _settle(store, state_dir, row, custody)
-    return len(rows)
+    return len(_settle_all(store, disks.present(), rows, custody)) if rows else 0
 
 
-def _settle(store: Store, state_dir: Path, row: sqlite3.Row, custody: Custody) -> str:
+def settle_returned(
+    store: Store, disks: Disks, folder_ids: Collection[str], custody: Custody
+) -> int:
+    """Settle the open rows of disks that are back; gives how many there were.
+
+    The newest row of a camera is left to its recorder: it may be writing there again.
+
+    Raises:
+        StorageError: the database refuses.
+    """
+    with store.reading() as connection:
+        rows = connection.execute(
+            "SELECT * FROM segment s WHERE state = 'open'"
+            " AND id < (SELECT max(id) FROM segment WHERE camera = s.camera)"
+        ).fetchall()
+    returned = [row for row in rows if row["folder"] in folder_ids]
+    return len(_settle_all(store, disks.present(), returned, custody)) if returned else 0
+
+
+def _settle_all(
+    store: Store, folders: Iterable[Folder], rows: Iterable[sqlite3.Row], custody: Custody
+) -> list[str]:
+    by_id = {folder.folder_id: folder for folder in folders}
+    return [
+        _settle(store, by_id[row["folder"]], row, custody) for row in rows if row["folder"] in by_id
+    ]
+
+
+def _settle(store: Store, folder: Folder, row: sqlite3.Row, custody: Custody) -> str:
     try:
-        return _judge(store, state_dir, row, custody)
+        return _judge(store, folder, row, custody)
     except OSError as error:  # this file's disk has trouble: the others are settled all the same
         _log.error("segment not recovered, stays open", path=row["path"], reason=error)
         return "open"
 
 
-def _set_aside(store: Store, state_dir: Path, path: Path, custody: Custody) -> bool:
+def _set_aside(store: Store, folder: Folder, path: Path, custody: Custody) -> bool:
     try:
-        _quarantine(store, state_dir, path, custody, "no row speaks of it")
+        quarantine(store, folder, path, custody, "no row speaks of it")
     except OSError as error:
         _log.error("file without a row stays where it is", path=path, reason=error)
         return False
     return True
 
 
-def _judge(store: Store, state_dir: Path, row: sqlite3.Row, custody: Custody) -> str:
-    path = state_dir / row["path"]
+def _judge(store: Store, folder: Folder, row: sqlite3.Row, custody: Custody) -> str:
+    path = folder.path / row["path"]
     try:
         sync_file(path)
         found = hash_file(path)
@@ -100,7 +132,7 @@ def _judge(store: Store, state_dir: Path, row: sqlite3.Row, custody: Custody) ->
         return _note_damaged(store, row)
     count, last_dts = _readable(path, row)
     if count == 0:
-        _quarantine(store, state_dir, path, custody, "no picture of it can be read")
+        quarantine(store, folder, path, custody, "no picture of it can be read")
         return _note_damaged(store, row)
     time_base = Fraction(row["time_base_num"], row["time_base_den"])
     end_utc_ns = row["start_utc_ns"] + int((last_dts - row["first_dts"]) * time_base * NS_PER_S)
@@ -139,17 +171,23 @@ def _readable(path: Path, row: sqlite3.Row) -> tuple[int, int]:
     return count, last_dts
 
 
-def _quarantine(store: Store, state_dir: Path, path: Path, custody: Custody, reason: str) -> None:
-    folder = state_dir / QUARANTINE
-    folder.mkdir(exist_ok=True)
-    target = folder / f"{path.parent.name}-{path.name}"
+def quarantine(store: Store, folder: Folder, path: Path, custody: Custody, reason: str) -> Path:
+    """Move a file of a folder aside, with a custody entry; gives where it is now.
+
+    Raises:
+        StorageError, OSError: the database or the disk refuses.
+    """
+    aside = folder.path / QUARANTINE
+    aside.mkdir(exist_ok=True)
+    target = aside / f"{path.parent.name}-{path.name}"
     number = 1
     while target.exists():  # never over what was set aside before
         number += 1
-        target = folder / f"{path.parent.name}-{number}-{path.name}"
-    name = str(path.relative_to(state_dir))
-    detail = {"moved_to": str(target.relative_to(state_dir)), "reason": reason}
+        target = aside / f"{path.parent.name}-{number}-{path.name}"
+    name = str(path.relative_to(folder.path))
+    detail = {"moved_to": str(target.relative_to(folder.path)), "reason": reason}
     store.write(lambda connection: custody(connection, "file.quarantined", name, detail))
     path.rename(target)
-    sync_directory(folder)
+    sync_directory(aside)
     sync_directory(path.parent)
+    return target

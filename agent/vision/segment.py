@@ -17,6 +17,7 @@ from agent.core.files import sync_directory
 from agent.core.model import Packet
 from agent.core.store import Store
 from agent.evidence.hashing import hash_file
+from agent.vision.disks import Disks, Folder
 from agent.vision.remux import GopFile, Muxer, Template
 
 MOVFLAGS = "hybrid_fragmented+frag_keyframe"
@@ -25,9 +26,10 @@ GOLDEN = 0.6180339887498949
 TOLERANCE_NS = 20 * NS_PER_MS  # a start that is wrong by less stays until the file is closed
 
 _INSERT = """
-    INSERT INTO segment (camera, run, path, state, start_utc_ns, end_utc_ns, first_dts, last_dts,
-        time_base_num, time_base_den, camera_offset_ns, codec, width_px, height_px, extradata)
-    VALUES (?, ?, ?, 'open', ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+    INSERT INTO segment (camera, run, folder, path, state, start_utc_ns, end_utc_ns, first_dts,
+        last_dts, time_base_num, time_base_den, camera_offset_ns, codec, width_px, height_px,
+        extradata)
+    VALUES (?, ?, ?, ?, 'open', ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 """
 _GAP = """
     INSERT INTO gap (camera, from_utc_ns, to_utc_ns, packets, reason) VALUES (?, ?, ?, ?, ?)
@@ -45,8 +47,8 @@ class Place:
     """Where a camera's segments go."""
 
     camera: str
-    state_dir: Path
     store: Store
+    disks: Disks
     turn: float = 0.0  # share of a segment by which this camera's cuts come after the others'
 
 
@@ -77,7 +79,9 @@ def note_gap(connection: sqlite3.Connection, camera: str, gap: Gap) -> None:
 class SegmentWriter:
     """Writes one segment; used by the writer thread alone."""
 
-    def __init__(self, place: Place, template: Template, first: Packet) -> None:
+    def __init__(self, place: Place, folder: Folder, template: Template, first: Packet) -> None:
+        self.has_row = False
+        self.folder = folder
         self._place = place
         self._template = template
         self._first = first
@@ -110,7 +114,7 @@ class SegmentWriter:
         Raises:
             StorageError, OSError: the disk refuses.
         """
-        path = self._place.state_dir / self._path
+        path = self.folder.path / self._path
         path.parent.mkdir(parents=True, exist_ok=True)
         stream = path.open("xb", buffering=0)
         try:
@@ -119,6 +123,7 @@ class SegmentWriter:
             stream.close()
             path.unlink()
             raise
+        self.has_row = True
         self._stream = stream
         self._file = GopFile(stream, lambda: os.fdatasync(stream.fileno()))
         try:
@@ -153,7 +158,7 @@ class SegmentWriter:
             raise
         self._muxer = None
         self._stream.close()
-        path = self._place.state_dir / self._path
+        path = self.folder.path / self._path
         sync_directory(path.parent)
         found = hash_file(path)
         # The newest packet tells the time: a camera's first ones come in a burst, late by up to
@@ -202,7 +207,8 @@ class SegmentWriter:
         cursor = connection.execute(
             _INSERT,
             (
-                *(self._place.camera, first.run, str(self._path), first.utc_ns, first.utc_ns),
+                *(self._place.camera, first.run, self.folder.folder_id, str(self._path)),
+                *(first.utc_ns, first.utc_ns),
                 *(first.dts, first.dts, first.time_base.numerator, first.time_base.denominator),
                 *(offset_ns, template.codec, template.width_px, template.height_px),
                 template.parameter_sets,

@@ -17,7 +17,7 @@ from agent.core.clock import NS_PER_MS, NS_PER_S, Clock
 from agent.core.errors import StorageError, Unsupported
 from agent.core.model import Packet, StreamInfo
 from agent.evidence import custody
-from agent.vision import recovery, room
+from agent.vision import recovery
 from agent.vision.config import RecordConfig
 from agent.vision.remux import Template, parameter_sets
 from agent.vision.segment import Gap, Place, SegmentWriter, note_gap
@@ -168,14 +168,24 @@ class Writer:
             self._take_packet(item)
 
     def _take_packet(self, packet: Packet) -> None:
+        try:
+            if self._is_added(packet):
+                return
+        except (StorageError, OSError) as error:
+            # Only what was being written is lost: this group of pictures may go to another disk.
+            self._give_up(f"the disk refused: {error}")
+        if packet.is_key and self._clock.mono_ns() >= self._retry_ns:
+            self._begin(packet)
+
+    def _is_added(self, packet: Packet) -> bool:
         if packet.is_key and self._must_cut(packet):
             self._cut()
-        if self._segment is not None and packet.run == self._run:
-            self._segment.add(packet)
-            if packet.is_key and self.trouble is not None:  # a group of pictures is on the disk
-                self._recover()
-        elif packet.is_key and self._clock.mono_ns() >= self._retry_ns:
-            self._begin(packet)
+        if self._segment is None or packet.run != self._run:
+            return False
+        self._segment.add(packet)
+        if packet.is_key and self.trouble is not None:  # a group of pictures is on the disk
+            self._recover()
+        return True
 
     def _must_cut(self, packet: Packet) -> bool:
         if self._segment is None:
@@ -195,34 +205,43 @@ class Writer:
 
     def _begin(self, packet: Packet) -> None:
         template = self._template_for(packet)
+        place = self._place
         if self._is_resuming:
-            self._check_room()
-            recovery.settle(
-                self._place.store, self._place.state_dir, self._place.camera, self._note
-            )
-        segment = SegmentWriter(self._place, template, packet)
-        segment.open(self._lost_time(packet))
-        self._segment, self._run, self._is_resuming = segment, packet.run, False
-        segment.add(packet)
+            recovery.settle(place.store, place.disks, place.camera, self._note)
+        gap = self._lost_time(packet)
+        last: Exception | None = None
+        for folder in place.disks.in_turn(place.camera):
+            segment = SegmentWriter(place, folder, template, packet)
+            try:
+                segment.open(gap)
+                segment.add(packet)
+            except (StorageError, OSError) as error:
+                segment.abandon()
+                place.disks.refused(folder, str(error))
+                gap = None if segment.has_row else gap
+                last = error
+                continue
+            self._segment, self._run, self._is_resuming = segment, packet.run, False
+            return
+        if last is not None:
+            raise last
 
     def _cut(self) -> None:
         segment, self._segment = self._segment, None
         if segment is None:
             return
-        segment.close()
+        try:
+            segment.close()
+        except (StorageError, OSError) as error:
+            self._place.disks.refused(segment.folder, str(error))
+            raise
+        self._place.disks.accepted(segment.folder)
         if self.trouble is not None:
             self._recover()
 
     def _recover(self) -> None:
         _log.info("recording goes on", camera=self._place.camera)
         self.trouble, self._pause_s = None, FIRST_PAUSE_S
-
-    def _check_room(self) -> None:
-        disk = room.of(self._place.state_dir)
-        if disk.free_bytes < disk.least_bytes:
-            raise StorageError(
-                f"{self._place.state_dir}: {disk.free_bytes} bytes free; needed: {disk.least_bytes}"
-            )
 
     def _template_for(self, packet: Packet) -> Template:
         found = parameter_sets(self._info.codec, packet.payload)
@@ -255,6 +274,7 @@ class Writer:
         segment, self._segment = self._segment, None
         if segment is not None:
             segment.abandon()
+            self._place.disks.refused(segment.folder, reason)
         self._lost_reason = reason
         self._is_resuming = True
         if self.trouble is None:

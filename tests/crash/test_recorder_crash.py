@@ -12,6 +12,7 @@ import pytest
 from agent.core.clock import RealClock
 from agent.core.schema import DEVICE_MIGRATIONS
 from agent.core.store import Store
+from agent.vision.disks import Disks
 from agent.vision.recovery import recover
 from agent.vision.remux import demux
 from tests import footage
@@ -30,6 +31,7 @@ from agent.core.clock import RealClock
 from agent.core.schema import DEVICE_MIGRATIONS
 from agent.core.store import Store
 from agent.vision.config import RecordConfig
+from agent.vision.disks import Disks
 from agent.vision.recorder import Recorder
 from agent.vision.ring import Ring
 from agent.vision.segment import Place
@@ -41,8 +43,9 @@ store = Store(folder / "outpost.db", DEVICE_MIGRATIONS, clock)
 store.open()
 source = file.build(file.Config(footage, is_looped=True, is_realtime=True), clock)
 ring = Ring(20, 1 << 24)
+place = Place("gate", store, Disks(folder, store, clock))
 recorder = Recorder(
-    Place("gate", folder, store), source, ring, clock, RecordConfig(segment_s=1.0), int(sys.argv[3])
+    place, source, ring, clock, RecordConfig(segment_s=1.0), int(sys.argv[3])
 )
 count = 0
 
@@ -76,7 +79,7 @@ def test_killed_recorder_loses_at_most_one_group(tmp_path: Path) -> None:
         fed = record_and_kill(tmp_path, boot, dice.uniform(0.3, 2.8))
         store = Store(tmp_path / "outpost.db", DEVICE_MIGRATIONS, RealClock())
         assert store.open() is None
-        found = recover(store, tmp_path, note)
+        found = recover(store, Disks(tmp_path, store, RealClock()), note)
         ours = rows(store, "SELECT * FROM segment WHERE run LIKE ? ORDER BY id", f"{boot}-%")
         kept = [row for row in ours if row["state"] != "damaged"]
         store.close()
@@ -97,7 +100,7 @@ def test_second_start_tells_the_gap(tmp_path: Path) -> None:
         record_and_kill(tmp_path, boot, 1.2)
         store = Store(tmp_path / "outpost.db", DEVICE_MIGRATIONS, RealClock())
         store.open()
-        recover(store, tmp_path, note)
+        recover(store, Disks(tmp_path, store, RealClock()), note)
         gaps = rows(store, "SELECT * FROM gap WHERE camera = ?", CAMERA)
         assert {row["state"] for row in segments(store)} <= {"closed", "recovered", "damaged"}
         store.close()

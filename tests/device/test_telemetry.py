@@ -50,6 +50,7 @@ class Box:
         self.messages: list[Message] = []
         self.camera = Camera()
         self.workers: dict[str, WorkerHealth] = {}
+        self.parts: dict[str, WorkerHealth] = {}
         self.facts = Facts(
             folder=folder,
             queues=lambda: {"alarm": 2, "telemetry": 0},
@@ -57,6 +58,7 @@ class Box:
             cameras={"gate": lambda: self.camera},
             counters=lambda _name: Counted(100, 7),
             workers=lambda: self.workers,
+            parts=lambda: self.parts,
         )
 
     def states(self) -> list[tuple[str, str, str]]:
@@ -249,3 +251,16 @@ def test_a_state_that_the_outbox_refused_is_told_again(box: Box) -> None:
 
 def test_topic_names_are_topics() -> None:
     assert topic_name("Recorder gate/1+#") == "recorder-gate-1--"
+
+
+def test_parts_of_the_box_are_told_under_their_names(box: Box) -> None:
+    box.parts = {"disk-1": health("ready"), "disk-2": health("missing", "not mounted")}
+    turns = {5: lambda: box.parts.update({"disk-2": health("ready")})}
+    with scripted(box, turns, 9):
+        pass
+    told = [(item.kind, item.body["state"]) for item in box.messages if "disk" in item.kind]
+    assert told == [
+        ("state/disk-1", "ready"),
+        ("state/disk-2", "missing"),
+        ("state/disk-2", "ready"),
+    ]

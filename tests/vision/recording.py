@@ -14,6 +14,7 @@ import pytest
 from agent.core.clock import Clock, SimClock
 from agent.core.store import Store
 from agent.vision.config import RecordConfig
+from agent.vision.disks import Disks
 from agent.vision.recorder import Recorder
 from agent.vision.ring import Ring
 from agent.vision.segment import Place
@@ -52,15 +53,15 @@ class Desk:
         source: object,
         clock: Clock | None = None,
         camera: str = CAMERA,
-        turn: float = 0.0,
         **config,
     ) -> None:
         self.store = store
         self.state_dir = state_dir
         self.clock = clock or SimClock()
+        self.disks = config.pop("disks", None) or Disks(state_dir, store, self.clock)
+        place = Place(camera, store, self.disks, config.pop("turn", 0.0))
         self.config = RecordConfig(**({"segment_s": 2.0, "queue_packets": 3000} | config))
         self.ring = Ring(self.config.ring_s, 16 << 20)
-        place = Place(camera, state_dir, store, turn)
         self.recorder = Recorder(place, source, self.ring, self.clock, self.config, 7)
         self.packets = 0
 
@@ -86,24 +87,40 @@ def sha256(path: Path) -> str:
 def tmpfs(tmp_path: Path) -> Iterator[Path]:
     """Give a disk of 100 MB; a fixture of the modules that fill one."""
     place = tmp_path / "disk"
-    place.mkdir()
-    mount = shutil.which("mount")
-    if mount is None or os.geteuid() != 0:
-        pytest.skip("mounting a small file system needs root and mount")
-    argv = [mount, "-t", "tmpfs", "-o", f"size={TMPFS_MB}m", "outpost-test", str(place)]
-    done = subprocess.run(argv, capture_output=True, text=True, check=False)
-    if done.returncode != 0:
-        pytest.skip(f"tmpfs cannot be mounted here: {done.stderr.strip()}")
+    mount_tmpfs(place)
     yield place
     subprocess.run(["umount", str(place)], check=True)
 
 
+def mount_tmpfs(place: Path, options: str = f"size={TMPFS_MB}m") -> None:
+    """Mount a new, empty disk at a place; skips where that cannot be."""
+    place.mkdir(exist_ok=True)
+    mount = shutil.which("mount")
+    if mount is None or os.geteuid() != 0:
+        pytest.skip("mounting a small file system needs root and mount")
+    argv = [mount, "-t", "tmpfs", "-o", options, "outpost-test", str(place)]
+    done = subprocess.run(argv, capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        pytest.skip(f"tmpfs cannot be mounted here: {done.stderr.strip()}")
+
+
 def ext4(tmp_path: Path) -> Iterator[Path]:
     """Give a small disk that can be frozen; a fixture of the modules that hang one."""
-    place, image = tmp_path / "disk", tmp_path / "disk.img"
-    place.mkdir()
-    if os.geteuid() != 0 or not all(map(shutil.which, ("mount", "mkfs.ext4", "fsfreeze"))):
-        pytest.skip("freezing a small file system needs root, mount, mkfs.ext4 and fsfreeze")
+    place = tmp_path / "disk"
+    if shutil.which("fsfreeze") is None:
+        pytest.skip("freezing a file system needs fsfreeze")
+    mount_ext4(place)
+    yield place
+    subprocess.run(["fsfreeze", "-u", str(place)], check=False, capture_output=True)
+    subprocess.run(["umount", str(place)], check=True)
+
+
+def mount_ext4(place: Path) -> None:
+    """Mount a new disk of 64 MB that lies in a file beside it; skips where that cannot be."""
+    place.mkdir(exist_ok=True)
+    if os.geteuid() != 0 or not all(map(shutil.which, ("mount", "mkfs.ext4"))):
+        pytest.skip("mounting a file as a disk needs root, mount and mkfs.ext4")
+    image = place.with_suffix(".img")
     with image.open("wb") as stream:
         stream.truncate(64 << 20)
     subprocess.run(["mkfs.ext4", "-qF", str(image)], check=True)
@@ -111,6 +128,3 @@ def ext4(tmp_path: Path) -> Iterator[Path]:
     done = subprocess.run(argv, capture_output=True, text=True, check=False)
     if done.returncode != 0:
         pytest.skip(f"a file cannot be mounted here: {done.stderr.strip()}")
-    yield place
-    subprocess.run(["fsfreeze", "-u", str(place)], check=False, capture_output=True)
-    subprocess.run(["umount", str(place)], check=True)

@@ -18,6 +18,7 @@ from agent.evidence import custody, manifest, verify
 from agent.evidence.keys import DeviceKey
 from agent.vision import lines
 from agent.vision.clip import SILENT_NS, ClipMaker, Custodian
+from agent.vision.disks import Disks
 from agent.vision.recovery import recover
 from agent.vision.ring import Ring
 from tests import footage
@@ -286,7 +287,7 @@ def test_restart_makes_the_clip_from_recovered_segments(store: Store, tmp_path: 
             ).rowcount
         )
     )
-    assert recover(store, tmp_path, note).segments == len(closed) - 3
+    assert recover(store, Disks(tmp_path, store, SimClock()), note).segments == len(closed) - 3
     assert segments(store)[-1]["last_dts"] == last["last_dts"]
     box.clock.advance(60)
     box.step(box.make_maker(Ring(20, 1 << 20)))

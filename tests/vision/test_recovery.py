@@ -10,6 +10,7 @@ import pytest
 from agent.core.clock import NS_PER_S, SimClock
 from agent.core.store import Store
 from agent.evidence import custody
+from agent.vision.disks import STATE_DIR, Disks, Folder
 from agent.vision.recovery import Recovered, recover
 from agent.vision.remux import Template, demux
 from agent.vision.segment import Place, SegmentWriter
@@ -27,14 +28,15 @@ def note(connection, kind, subject, detail) -> object:
 
 @pytest.fixture
 def settle(store: Store, tmp_path: Path):
-    return partial(recover, store, tmp_path, note)
+    return partial(recover, store, Disks(tmp_path, store, SimClock()), note)
 
 
 def killed(store: Store, folder: Path, path: Path, packets: int = 45, run: str = "7-1-a") -> Path:
     """Leave an open row and a file as a killed recorder does."""
     found = list(footage.stamped(path, run, START_NS))[:packets]
     template = Template("h264", found[0].payload)
-    segment = SegmentWriter(Place(CAMERA, folder, store), template, found[0])
+    place = Place(CAMERA, store, Disks(folder, store, SimClock()))
+    segment = SegmentWriter(place, Folder(STATE_DIR, folder), template, found[0])
     segment.open()
     for packet in found:
         segment.add(packet)

@@ -6,10 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from agent.core.clock import NS_PER_S
+from agent.core.clock import NS_PER_S, SimClock
 from agent.core.errors import StorageError
 from agent.core.schema import DEVICE_MIGRATIONS
 from agent.core.store import Store
+from agent.vision.disks import STATE_DIR, Disks, Folder
 from agent.vision.recovery import recover
 from agent.vision.remux import Template, demux
 from agent.vision.segment import Gap, Place, SegmentWriter, turn_of
@@ -35,7 +36,12 @@ def template(packets):
 
 
 def writer(store: Store, folder: Path, template: Template, first) -> SegmentWriter:
-    return SegmentWriter(Place(CAMERA, folder, store), template, first)
+    return SegmentWriter(
+        Place(CAMERA, store, Disks(folder, store, SimClock())),
+        Folder(STATE_DIR, folder),
+        template,
+        first,
+    )
 
 
 def test_closed_row_tells_what_the_file_is(store, tmp_path, template, packets) -> None:
@@ -140,7 +146,7 @@ def test_burst_is_corrected_before_the_file_is_closed(store, tmp_path, template,
         segment.add(replace(packet, utc_ns=max(packet.utc_ns, late_ns + place)))
     segment.abandon()
     assert segments(store)[0]["state"] == "open"
-    assert recover(store, tmp_path, note).segments == 1
+    assert recover(store, Disks(tmp_path, store, SimClock()), note).segments == 1
     (row,) = segments(store)
     assert abs(row["start_utc_ns"] - packets[0].utc_ns) < 1000
     assert abs(row["end_utc_ns"] - packets[39].utc_ns) < 1000

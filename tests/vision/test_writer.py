@@ -213,7 +213,7 @@ def test_cuts_of_sixteen_cameras_do_not_coincide(
     for number in range(16):
         camera = f"camera-{number}"
         desk = Desk(
-            store, tmp_path, Script(long), sim, camera, turn_of(number), segment_s=16, ring_s=2
+            store, tmp_path, Script(long), sim, camera, turn=turn_of(number), segment_s=16, ring_s=2
         )
         record_all(desk)
     cuts = Counter()
