@@ -24,6 +24,9 @@ from agent.vision.recovery import Custody
 EVERY_S = 30.0
 ASIDE_EVERY_NS = 3600 * NS_PER_S
 NS_PER_DAY = 86_400 * NS_PER_S
+STEADY_NS = 3600 * NS_PER_S  # the clock must have run on for so long before its days count
+STEP_NS = 60 * NS_PER_S
+SET_NS = aside.SET_NS
 LATE_NS = 600 * NS_PER_S  # what is too old waits so long for others, to go in one run
 BYTES_PER_GB = 1_000_000_000
 SPARE_SHARE = 0.01  # of what may stay: so much more goes when something must
@@ -85,14 +88,15 @@ def choose(
     pieces: Iterable[Piece], protections: Sequence[Protection], bounds: Bounds
 ) -> tuple[Piece, ...]:
     """Say which segments go, oldest first; never one that overlaps a protection. Pure."""
-    ordered = sorted(pieces, key=lambda piece: (piece.start_utc_ns, piece.segment_id))
+    # By number, not by time: they were recorded in this order whatever the clock said.
+    ordered = sorted(pieces, key=lambda piece: piece.segment_id)
     total_bytes, files = sum(piece.size_bytes for piece in ordered), len(ordered)
     has_spare = total_bytes <= bounds.max_bytes
     most_bytes = bounds.max_bytes if has_spare else bounds.max_bytes - bounds.spare_bytes
     gone = []
     for piece in ordered:
         is_over = total_bytes > most_bytes or files > bounds.max_files
-        is_due = is_over or piece.end_utc_ns < bounds.oldest_utc_ns
+        is_due = is_over or SET_NS < piece.end_utc_ns < bounds.oldest_utc_ns
         if is_due and not any(_overlap(piece, held) for held in protections):
             gone.append(piece)
             total_bytes -= piece.size_bytes
@@ -116,6 +120,7 @@ class RecordingLoop:
         self._custody = custody
         self._aside_ns: int | None = None
         self._present: frozenset[str] | None = None
+        self._steady = (clock.mono_ns(), clock.utc_ns() - clock.mono_ns())  # since, offset
 
     def run(self, stop: threading.Event, progress: Callable[[], None]) -> None:
         """Look every half minute until `stop`."""
@@ -172,13 +177,29 @@ class RecordingLoop:
     def _bounds(self, pieces: Iterable[Piece], now_utc_ns: int) -> Bounds:
         max_bytes = round(self._config.keep_max_gb * BYTES_PER_GB)
         oldest_utc_ns = now_utc_ns - self._config.keep_days * NS_PER_DAY
-        first_utc_ns = min((piece.end_utc_ns for piece in pieces), default=now_utc_ns)
+        if not self._is_clock_steady():
+            return Bounds(max_bytes, spare_bytes=round(max_bytes * SPARE_SHARE))
+        ends = (piece.end_utc_ns for piece in pieces if piece.end_utc_ns > SET_NS)
+        first_utc_ns = min(ends, default=now_utc_ns)
         is_late = first_utc_ns < oldest_utc_ns - LATE_NS
         return Bounds(
             max_bytes,
             oldest_utc_ns if is_late else oldest_utc_ns - LATE_NS,
             spare_bytes=round(max_bytes * SPARE_SHARE),
         )
+
+    def _is_clock_steady(self) -> bool:
+        """Say whether the clock may be believed: one that was just set may be set again.
+
+        A box without a clock of its own starts in the past, and a slip of a hand is years: neither
+        may cost what was recorded.
+        """
+        now_ns = self._clock.mono_ns()
+        offset_ns = self._clock.utc_ns() - now_ns
+        if abs(offset_ns - self._steady[1]) > STEP_NS:
+            _log.warning("clock was set, recordings are kept for an hour whatever their days")
+            self._steady = (now_ns, offset_ns)
+        return now_ns - self._steady[0] >= STEADY_NS
 
     def _delete(self, folders: Sequence[Folder], pieces: Sequence[Piece]) -> None:
         self._store.write(lambda connection: self._forget(connection, pieces))

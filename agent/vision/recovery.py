@@ -9,14 +9,16 @@ from pathlib import Path
 from agent.core import log
 from agent.core.clock import NS_PER_S
 from agent.core.errors import StorageError
-from agent.core.files import sync_directory, sync_file
+from agent.core.files import atomic, sync_directory, sync_file
 from agent.core.store import Store
 from agent.evidence.hashing import hash_file
 from agent.vision.disks import Disks, Folder
+from agent.vision.fragments import readable_end
 from agent.vision.remux import demux
 from agent.vision.segment import FOLDER
 
 QUARANTINE = "quarantine"
+COPY_BYTES = 1 << 20
 
 _log = log.get(__name__)
 
@@ -131,6 +133,11 @@ def _judge(store: Store, folder: Folder, row: sqlite3.Row, custody: Custody) -> 
     except FileNotFoundError:
         return _note_damaged(store, row)
     count, last_dts = _readable(path, row)
+    origin: dict[str, object] = {}
+    if count == 0 and (end := readable_end(path)):
+        origin = {"derived_from": found.sha256, "original": _rescue(folder, path, end)}
+        found = hash_file(path)
+        count, last_dts = _readable(path, row)
     if count == 0:
         quarantine(store, folder, path, custody, "no picture of it can be read")
         return _note_damaged(store, row)
@@ -144,11 +151,31 @@ def _judge(store: Store, folder: Folder, row: sqlite3.Row, custody: Custody) -> 
             " size_bytes = ?, sha256 = ? WHERE id = ?",
             values,
         )
-        detail = {"packets": count, "sha256": found.sha256, "size_bytes": found.size_bytes}
+        detail = {
+            "packets": count,
+            "sha256": found.sha256,
+            "size_bytes": found.size_bytes,
+            **origin,
+        }
         custody(connection, "segment.recovered", row["path"], detail)
 
     store.write(change)
     return "recovered"
+
+
+def _rescue(folder: Folder, path: Path, end: int) -> str:
+    """Leave the head of a file that no player opens in its place; gives where the original went.
+
+    The original is copied before anything is changed: a kill in between costs a second copy.
+    """
+    target = _free_name(folder, path)
+    for source_bytes, copy in ((path.stat().st_size, target), (end, path)):
+        with path.open("rb") as source, atomic(copy) as stream:
+            left = source_bytes
+            while left > 0 and (piece := source.read(min(left, COPY_BYTES))):
+                stream.write(piece)
+                left -= len(piece)
+    return str(target.relative_to(folder.path))
 
 
 def _note_damaged(store: Store, row: sqlite3.Row) -> str:
@@ -177,17 +204,23 @@ def quarantine(store: Store, folder: Folder, path: Path, custody: Custody, reaso
     Raises:
         StorageError, OSError: the database or the disk refuses.
     """
-    aside = folder.path / QUARANTINE
-    aside.mkdir(exist_ok=True)
-    target = aside / f"{path.parent.name}-{path.name}"
-    number = 1
-    while target.exists():  # never over what was set aside before
-        number += 1
-        target = aside / f"{path.parent.name}-{number}-{path.name}"
+    target = _free_name(folder, path)
     name = str(path.relative_to(folder.path))
     detail = {"moved_to": str(target.relative_to(folder.path)), "reason": reason}
     store.write(lambda connection: custody(connection, "file.quarantined", name, detail))
     path.rename(target)
-    sync_directory(aside)
+    sync_directory(target.parent)
     sync_directory(path.parent)
+    return target
+
+
+def _free_name(folder: Folder, path: Path) -> Path:
+    """Give a place in quarantine that is not over what was set aside before."""
+    aside = folder.path / QUARANTINE
+    aside.mkdir(exist_ok=True)
+    target = aside / f"{path.parent.name}-{path.name}"
+    number = 1
+    while target.exists():
+        number += 1
+        target = aside / f"{path.parent.name}-{number}-{path.name}"
     return target

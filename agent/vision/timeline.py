@@ -1,8 +1,10 @@
 """Evidence time of packets: arrival, smoothed, because networks deliver late but never early.
 
 The anchor is the smallest (arrival - pts) of the last minute. It settles at once while a run is
-young (cameras send their cached group of pictures in a burst) and is slewed by at most 500 ppm
-afterwards, so that the times of a run never jump.
+young (cameras send their cached group of pictures in a burst) and is slewed afterwards, so that the
+times of a run never jump: by at most 500 ppm to later ones, and by a tenth to earlier ones, because
+a picture that came before its time proves that the anchor is late. A wall clock that was set by
+less than a second is followed by slewing too.
 """
 
 from collections import deque
@@ -13,6 +15,7 @@ from agent.core.clock import NS_PER_S
 WINDOW_NS = 60 * NS_PER_S
 SETTLE_NS = 5 * NS_PER_S
 SLEW_PPM = 500
+FALL_PPM = 100_000
 JUMP_NS = NS_PER_S
 _PPM = 1_000_000
 
@@ -31,7 +34,8 @@ class Timeline:
     def __init__(self) -> None:
         self._delays: deque[tuple[int, int]] = deque()  # arrival, arrival - media; delays rising
         self._anchor_ns = 0
-        self._first: tuple[int, int] | None = None  # arrival, utc - arrival
+        self._first_ns: int | None = None  # arrival of the run's first packet
+        self._wall_ns = 0  # utc - arrival, slewed
         self._last: tuple[int, int, int] | None = None  # media, arrival, utc
 
     def stamp(
@@ -51,12 +55,17 @@ class Timeline:
         )
         if is_break:
             self._delays.clear()
-            self._first = None
-        if self._first is None:
-            self._first = (arrival_mono_ns, utc_ns - arrival_mono_ns)
+            self._first_ns = None
+        if self._first_ns is None:
+            self._first_ns = arrival_mono_ns
+            self._wall_ns = utc_ns - arrival_mono_ns
             self._anchor_ns = arrival_mono_ns - media_ns
-        self._follow(media_ns, arrival_mono_ns)
-        stamped = media_ns + self._anchor_ns + self._first[1]
+        step_ns = 0 if self._last is None else arrival_mono_ns - self._last[1]
+        self._follow(media_ns, arrival_mono_ns, step_ns)
+        turned_ns = utc_ns - arrival_mono_ns - self._wall_ns
+        if abs(turned_ns) <= JUMP_NS:  # else a new run is due
+            self._wall_ns += _slewed(turned_ns, step_ns, SLEW_PPM)
+        stamped = media_ns + self._anchor_ns + self._wall_ns
         if self._last is not None and not is_break:
             stamped = max(stamped, self._last[2] + 1)
         self._last = (media_ns, arrival_mono_ns, stamped)
@@ -72,9 +81,9 @@ class Timeline:
         return media_step <= 0 or media_step - arrival_step > most_ns
 
     def _has_wrong_time(self, arrival_mono_ns: int, utc_ns: int) -> bool:
-        if self._first is None:
+        if self._first_ns is None:
             return False
-        if abs(utc_ns - arrival_mono_ns - self._first[1]) > JUMP_NS:
+        if abs(utc_ns - arrival_mono_ns - self._wall_ns) > JUMP_NS:
             return True
         # A minute of packets that all came too late or too early for the anchor: the source
         # paused its clock, or the first packets were held up. Slewing would take hours.
@@ -82,9 +91,9 @@ class Timeline:
         return has_strayed and not self._is_young(arrival_mono_ns)
 
     def _is_young(self, arrival_mono_ns: int) -> bool:
-        return self._first is not None and arrival_mono_ns - self._first[0] < SETTLE_NS
+        return self._first_ns is not None and arrival_mono_ns - self._first_ns < SETTLE_NS
 
-    def _follow(self, media_ns: int, arrival_mono_ns: int) -> None:
+    def _follow(self, media_ns: int, arrival_mono_ns: int, step_ns: int) -> None:
         delay_ns = arrival_mono_ns - media_ns
         while self._delays and self._delays[-1][1] >= delay_ns:
             self._delays.pop()
@@ -95,6 +104,11 @@ class Timeline:
         if self._is_young(arrival_mono_ns):
             self._anchor_ns = best_ns
             return
-        step_ns = 0 if self._last is None else arrival_mono_ns - self._last[1]
-        most_ns = step_ns * SLEW_PPM // _PPM
-        self._anchor_ns += max(-most_ns, min(most_ns, best_ns - self._anchor_ns))
+        wanted_ns = best_ns - self._anchor_ns
+        self._anchor_ns += _slewed(wanted_ns, step_ns, FALL_PPM if wanted_ns < 0 else SLEW_PPM)
+
+
+def _slewed(wanted_ns: int, step_ns: int, ppm: int) -> int:
+    """Give the part of a correction that may be made in a step of time."""
+    most_ns = step_ns * ppm // _PPM
+    return max(-most_ns, min(most_ns, wanted_ns))

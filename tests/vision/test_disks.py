@@ -291,8 +291,9 @@ def test_disk_of_another_device_is_neither_written_nor_tidied(mounted: Rig) -> N
     rig.disks = rig.anew()
     assert recover(rig.store, rig.disks, note).quarantined == 0
     rig.desk().record(80)
+    loop = rig.loop(keep_days=1)
     rig.clock.advance(400 * 86_400)
-    rig.loop(keep_days=1).tidy()
+    assert loop.tidy() == 4
     assert {path: sha256(path) for path in rig.one.rglob("*") if path.is_file()} == foreign
     assert rig.states() == ["foreign", "ready"]
     assert "box-2" in rig.detail("disk-1")
@@ -352,8 +353,9 @@ def test_folder_left_out_of_the_configuration_is_still_read_and_tidied(rig: Rig)
     rig.desk().record(40)
     late = segments(rig.store)[-2:]
     assert all(rig.file(row).is_relative_to(rig.two) for row in late)
+    loop = rig.loop(keep_days=1)
     rig.clock.advance(3 * 86_400)
-    assert rig.loop(keep_days=1).tidy() == 6
+    assert loop.tidy() == 6
     assert not list(rig.one.glob("segments/*/*"))
 
 

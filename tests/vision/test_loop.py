@@ -25,10 +25,11 @@ from tests.vision.recording import mount_tmpfs, rows, tmpfs
 small_disk = pytest.fixture(tmpfs)
 
 START_NS = 1_700_000_000 * NS_PER_S
+EPOCH = START_NS
 
 
 def piece(number: int, camera: str = "gate", size: int = 100) -> Piece:
-    return Piece(number, camera, number * 10, number * 10 + 10, size)
+    return Piece(number, camera, EPOCH + number * 10, EPOCH + number * 10 + 10, size)
 
 
 def test_nothing_is_chosen_while_there_is_room() -> None:
@@ -42,7 +43,7 @@ def test_oldest_go_first_until_there_is_room() -> None:
 
 def test_old_ones_go_whatever_the_room() -> None:
     pieces = [piece(number) for number in range(5)]
-    assert [gone.segment_id for gone in choose(pieces, [], Bounds(10_000, 25))] == [0, 1]
+    assert [gone.segment_id for gone in choose(pieces, [], Bounds(10_000, EPOCH + 25))] == [0, 1]
 
 
 def test_more_goes_when_something_must() -> None:
@@ -60,15 +61,15 @@ def test_files_are_bounded_as_bytes_are() -> None:
 
 def test_protected_ones_stay_and_younger_ones_go_instead() -> None:
     pieces = [piece(number) for number in range(5)]
-    held = [Protection("gate", 5, 15)]
+    held = [Protection("gate", EPOCH + 5, EPOCH + 15)]
     assert [gone.segment_id for gone in choose(pieces, held, Bounds(300))] == [2, 3]
-    other = [Protection("yard", 5, 15)]
+    other = [Protection("yard", EPOCH + 5, EPOCH + 15)]
     assert [gone.segment_id for gone in choose(pieces, other, Bounds(300))] == [0, 1]
 
 
 _PIECES = st.lists(
     st.builds(
-        lambda start, length, camera, size: (start, start + length, camera, size),
+        lambda start, length, camera, size: (EPOCH + start, EPOCH + start + length, camera, size),
         st.integers(0, 1000),
         st.integers(1, 100),
         st.sampled_from(["gate", "yard"]),
@@ -78,7 +79,7 @@ _PIECES = st.lists(
 )
 _HELD = st.lists(
     st.builds(
-        lambda camera, start, length: Protection(camera, start, start + length),
+        lambda camera, start, length: Protection(camera, EPOCH + start, EPOCH + start + length),
         st.sampled_from(["gate", "yard"]),
         st.integers(0, 1000),
         st.integers(0, 100),
@@ -94,7 +95,7 @@ def test_choice_keeps_its_promises(found, held, max_bytes: int, oldest: int) -> 
         Piece(number, camera, start, end, size)
         for number, (start, end, camera, size) in enumerate(found)
     ]
-    gone = choose(pieces, held, Bounds(max_bytes, oldest))
+    gone = choose(pieces, held, Bounds(max_bytes, EPOCH + oldest))
     stay = [piece for piece in pieces if piece not in gone]
 
     def is_held(piece: Piece) -> bool:
@@ -106,14 +107,14 @@ def test_choice_keeps_its_promises(found, held, max_bytes: int, oldest: int) -> 
         )
 
     assert not any(is_held(piece) for piece in gone)
-    assert list(gone) == sorted(gone, key=lambda piece: (piece.start_utc_ns, piece.segment_id))
+    assert list(gone) == sorted(gone, key=lambda piece: piece.segment_id)
     free = [piece for piece in stay if not is_held(piece)]
-    assert all(piece.end_utc_ns >= oldest for piece in free)
+    assert all(piece.end_utc_ns >= EPOCH + oldest for piece in free)
     assert sum(piece.size_bytes for piece in stay) <= max_bytes or free == []
-    by_room = [piece for piece in gone if piece.end_utc_ns >= oldest]
+    by_room = [piece for piece in gone if piece.end_utc_ns >= EPOCH + oldest]
     if by_room and free:
-        newest_gone = max((piece.start_utc_ns, piece.segment_id) for piece in by_room)
-        assert newest_gone < min((piece.start_utc_ns, piece.segment_id) for piece in free)
+        newest_gone = max(piece.segment_id for piece in by_room)
+        assert newest_gone < min(piece.segment_id for piece in free)
 
 
 class Yard:
@@ -261,6 +262,40 @@ def test_worker_tidies_and_stops(store: Store, tmp_path: Path) -> None:
     yard.loop.run(stop, progress)
     assert yard.left() == [5, 6, 7, 8, 9]
     assert max(right - left for left, right in pairwise(beats)) <= NS_PER_S
+
+
+@pytest.mark.parametrize("step_days", [2000, -19_000, 2])
+def test_clock_that_was_set_costs_no_recording(
+    store: Store, tmp_path: Path, step_days: int
+) -> None:
+    """Set by a slip of the hand, or to 1970, and mended within the hour."""
+    yard = Yard(store, tmp_path, keep_days=1)
+    yard.clock.advance(7200)
+    yard.loop.tidy()
+    step_s = step_days * NS_PER_DAY / NS_PER_S
+    for _ in range(3):
+        yard.clock.step_wall(step_s)
+        for _ in range(50):
+            yard.clock.advance(60)
+            assert yard.loop.tidy() == 0
+        yard.clock.step_wall(-step_s)
+        yard.clock.advance(60)
+        assert yard.loop.tidy() == 0
+    assert len(yard.left()) == 10
+    yard.clock.advance(NS_PER_DAY / NS_PER_S + 700)
+    assert yard.loop.tidy() == 10
+
+
+def test_recordings_of_an_unset_clock_go_in_their_turn(store: Store, tmp_path: Path) -> None:
+    """Segments of 1970 that were recorded last are not the oldest, nor too old."""
+    yard = Yard(store, tmp_path, keep_max_gb=0.00051, keep_days=1)
+    query = "UPDATE segment SET start_utc_ns = ?, end_utc_ns = ? WHERE id > 8"
+    store.write(lambda connection: connection.execute(query, (0, 10 * NS_PER_S)).rowcount)
+    yard.loop.tidy()
+    assert yard.left() == [5, 6, 7, 8, 9]
+    yard.clock.advance(2 * NS_PER_DAY / NS_PER_S)
+    yard.loop.tidy()
+    assert yard.left() == [8, 9]
 
 
 def test_held_recordings_stay_until_they_are_let_go(store: Store, tmp_path: Path) -> None:

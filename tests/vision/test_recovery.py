@@ -1,10 +1,15 @@
 """What a start makes of the remains of a crash: rows that tell the truth, nothing deleted."""
 
+import contextlib
 import hashlib
+import json
+import random
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
 import av
+import av.error
 import pytest
 
 from agent.core.clock import NS_PER_S, SimClock
@@ -172,3 +177,109 @@ def test_many_remains_are_settled_in_one_start(store, tmp_path, settle) -> None:
         "recovered",
         "recovered",
     ]
+
+
+CASES = 400
+
+
+def damage(dice: random.Random, content: bytes) -> tuple[str, int, bytes]:
+    """Do what a kill or a power cut may do to the end of a growing file: how, where, the result."""
+    cut = dice.randrange(len(content) + 1)
+    lost = len(content) - cut
+    how = dice.choice(("cut", "cut", "zeros", "garbage", "zeros and more", "garbage and more"))
+    tail = {
+        "cut": b"",
+        "zeros": bytes(lost),
+        "garbage": dice.randbytes(lost),
+        "zeros and more": bytes(lost + dice.randrange(1, 100_000)),
+        "garbage and more": dice.randbytes(lost + dice.randrange(1, 100_000)),
+    }[how]
+    return how, cut, content[:cut] + tail
+
+
+def whole_pictures(content: bytes, path: Path, cut: int) -> int:
+    """Count the pictures in groups that lie before a place, in the undamaged file."""
+    path.write_bytes(content)
+    with av.open(str(path)) as container:
+        ends = [packet.pos + packet.size for packet in container.demux(video=0) if packet.size]
+    whole = sum(1 for end in ends if end <= cut)
+    return whole // footage.GOP * footage.GOP
+
+
+def shown(path: Path) -> list[int]:
+    """Play a file as a player does that stops at the first thing it cannot read."""
+    seen = []
+    with av.open(str(path)) as container, contextlib.suppress(av.error.FFmpegError):
+        seen.extend(footage._number(frame) for frame in container.decode(video=0))
+    return seen
+
+
+@pytest.mark.parametrize("source", [footage.numbered, footage.noisy], ids=["small", "big"])
+def test_whatever_the_end_of_a_file_became_whole_groups_play(
+    store, tmp_path, settle, source: Callable[[int], Path]
+) -> None:
+    dice = random.Random(20)
+    path = killed(store, tmp_path, source(30), 30)
+    content = path.read_bytes()
+    aside = tmp_path / "whole.mp4"
+    for case in range(CASES // 2):
+        how, cut, damaged = damage(dice, content)
+        told = f"case {case}: {how} at {cut} of {len(content)}"
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(damaged)
+        reopen = "UPDATE segment SET state = 'open', packets = 0, size_bytes = 0, sha256 = ''"
+        store.write(lambda connection, query=reopen: connection.execute(query).rowcount)
+        found = settle()
+        (row,) = segments(store)
+        wanted = whole_pictures(content, aside, cut)
+        assert hashlib.sha256(damaged).hexdigest() in everything(tmp_path), told  # as it was
+        if row["state"] == "damaged":
+            assert (wanted, found) == (0, Recovered(damaged=1)), told
+            assert not path.exists(), told
+            continue
+        assert found == Recovered(segments=1), told
+        assert (row["size_bytes"], row["sha256"]) == (path.stat().st_size, sha256(path)), told
+        assert wanted <= row["packets"] <= 20, told
+        packets = list(demux(path))
+        assert len(packets) == row["packets"], told
+        span_ns = row["end_utc_ns"] - row["start_utc_ns"]
+        assert abs(span_ns - (row["packets"] - 1) * NS_PER_S // 10) < 1000, told
+        assert all(packet.is_keyframe == (place % 10 == 0) for place, packet in enumerate(packets))
+        if source is footage.numbered:
+            decoder = av.CodecContext.create("h264", "r")
+            frames = [
+                frame
+                for packet in packets[:wanted]
+                for frame in decoder.decode(av.Packet(bytes(packet)))
+            ]
+            assert [footage._number(frame) for frame in frames] == list(range(len(frames))), told
+            assert len(frames) >= wanted - 1, told
+            assert shown(path)[:wanted] == list(range(wanted)), told  # for any player
+
+
+def test_file_that_a_power_cut_left_shorter_than_its_row_is_settled_once(
+    store, tmp_path, settle
+) -> None:
+    path = killed(store, tmp_path, footage.numbered(60))
+    path.write_bytes(b"")
+    other = killed(store, tmp_path, footage.numbered(60), 30, "7-2-a")
+    other.unlink()
+    assert settle() == Recovered(damaged=2)
+    assert settle() == Recovered()
+    assert [row["state"] for row in segments(store)] == ["damaged", "damaged"]
+
+
+def test_rescued_head_tells_what_it_is_derived_from(store, tmp_path, settle) -> None:
+    path = killed(store, tmp_path, footage.numbered(60), 45)
+    content = path.read_bytes()
+    last = content.rfind(b"moof") - 4
+    damaged = content[: last + 40] + bytes(len(content) - last - 40)
+    path.write_bytes(damaged)
+    assert settle() == Recovered(segments=1)
+    (row,) = segments(store)
+    assert (row["packets"], row["sha256"]) == (30, sha256(path))
+    assert footage.numbers(path) == list(range(30))
+    (entry,) = rows(store, "SELECT * FROM custody")
+    detail = json.loads(entry["detail"])
+    assert detail["derived_from"] == hashlib.sha256(damaged).hexdigest()
+    assert (tmp_path / detail["original"]).read_bytes() == damaged

@@ -1,6 +1,7 @@
 """Evidence time: burst, jitter, drift, jumps, steps of the wall clock."""
 
 import random
+from collections.abc import Iterator
 
 import pytest
 from hypothesis import given, settings
@@ -64,18 +65,66 @@ def test_delay_and_catching_up_is_no_break() -> None:
         assert abs(stamp.utc_ns - UTC_NS - place * FRAME_NS) < 5 * NS_PER_MS
 
 
-@pytest.mark.parametrize("ppm", [100, -100])
-def test_drift_of_100_ppm_stays_within_50_ms_over_a_day(ppm: int) -> None:
+class Camera:
+    """What a camera sends over a day: its clock is off, its network is not even.
+
+    Truth is the instant at which a picture was taken plus the least delay that its way takes: more
+    than that nobody can know from arrivals.
+    """
+
+    LEAST_NS = 20 * NS_PER_MS
+
+    def __init__(self, ppm: int, seed: int, fps: int = 5) -> None:
+        self.ppm, self.fps = ppm, fps
+        self.dice = random.Random(seed)
+
+    def packets(self, seconds: int) -> Iterator[tuple[int, int, int]]:
+        """Give (media, arrival, truth) of each picture, in ns from the start."""
+        arrived_ns, jam_until_ns = 0, 0
+        for number in range(seconds * self.fps):
+            taken_ns = number * NS_PER_S // self.fps
+            media_ns = taken_ns + taken_ns * self.ppm // 1_000_000
+            late_ns = int(self.dice.expovariate(1 / (15 * NS_PER_MS)))
+            if number > 30 * self.fps and self.dice.random() < 1 / (600 * self.fps):
+                jam_until_ns = taken_ns + self.dice.randrange(3 * NS_PER_S)  # every ten minutes
+            came_ns = max(taken_ns + self.LEAST_NS + late_ns, jam_until_ns, arrived_ns + 1)
+            arrived_ns = came_ns
+            yield media_ns, came_ns, taken_ns + self.LEAST_NS
+
+
+@pytest.mark.parametrize("ppm", [200, -200])
+def test_drift_and_jitter_stay_within_50_ms_of_truth_over_a_day(ppm: int) -> None:
     timeline = Timeline()
-    step_ns = NS_PER_S  # a picture a second is enough to follow
     worst_ns = 0
-    for place in range(86_400):
-        arrival_ns = place * step_ns
-        media_ns = arrival_ns + arrival_ns * ppm // 1_000_000
+    for media_ns, arrival_ns, truth_ns in Camera(ppm, 7).packets(86_400):
         stamp = feed(timeline, media_ns, arrival_ns)
         assert not stamp.is_break
-        worst_ns = max(worst_ns, abs(stamp.utc_ns - UTC_NS - arrival_ns))
+        worst_ns = max(worst_ns, abs(stamp.utc_ns - UTC_NS - truth_ns))
     assert worst_ns < 50 * NS_PER_MS
+
+
+def test_slew_of_the_wall_clock_is_kept_up_with() -> None:
+    """NTP turns the clock by half a second in twenty minutes, while the camera drifts too."""
+    timeline = Timeline()
+    worst_ns = 0
+    for media_ns, arrival_ns, truth_ns in Camera(-150, 8).packets(3600):
+        turned_ns = min(max(0, arrival_ns - 600 * NS_PER_S), 1200 * NS_PER_S) * 400 // 1_000_000
+        stamp = feed(timeline, media_ns, arrival_ns, turned_ns)
+        assert not stamp.is_break
+        worst_ns = max(worst_ns, abs(stamp.utc_ns - UTC_NS - turned_ns - truth_ns))
+    assert worst_ns < 50 * NS_PER_MS
+
+
+def test_jam_of_the_first_seconds_is_made_up_for_soon() -> None:
+    """Whole seconds of a run come late: from the first live picture on times approach the truth."""
+    timeline = settled(0)
+    for place in range(400):
+        taken_ns = place * FRAME_NS
+        late_ns = 900 * NS_PER_MS if place < 80 else 0
+        stamp = feed(timeline, taken_ns, taken_ns + late_ns)
+        assert not stamp.is_break
+        if place > 80 + 100:
+            assert abs(stamp.utc_ns - UTC_NS - taken_ns) < 50 * NS_PER_MS
 
 
 @pytest.mark.parametrize("jump_s", [100, 2, -0.5, -5, -1000])
@@ -117,10 +166,17 @@ def test_step_of_the_wall_clock_is_a_break(step_s: float) -> None:
     assert not feed(timeline, 101 * FRAME_NS, 101 * FRAME_NS, wall_ns).is_break
 
 
-def test_small_step_of_the_wall_clock_is_not_followed() -> None:
+@pytest.mark.parametrize("step_ms", [400, -400])
+def test_small_step_of_the_wall_clock_is_followed_without_a_jump(step_ms: int) -> None:
     timeline = settled()
-    stamp = feed(timeline, 100 * FRAME_NS, 100 * FRAME_NS, 400 * NS_PER_MS)
-    assert (stamp.is_break, stamp.utc_ns) == (False, UTC_NS + 100 * FRAME_NS)
+    before = UTC_NS + 99 * FRAME_NS
+    for place in range(100, 12_000):
+        arrival_ns = place * FRAME_NS
+        stamp = feed(timeline, arrival_ns, arrival_ns, step_ms * NS_PER_MS)
+        assert not stamp.is_break
+        assert abs(stamp.utc_ns - before - FRAME_NS) <= 50_000 + 1000  # 500 ppm
+        before = stamp.utc_ns
+    assert abs(before - UTC_NS - 11_999 * FRAME_NS - step_ms * NS_PER_MS) < NS_PER_MS
 
 
 def test_source_that_paused_its_clock_is_right_again_after_a_minute() -> None:

@@ -52,7 +52,7 @@ def record_all(desk: Desk) -> None:
         desk.record(10_000)
 
 
-@pytest.mark.parametrize("step_s", [3600, -3600, 1.5, -1.5])
+@pytest.mark.parametrize("step_s", [3600, -3600, 1.5, -1.5, -1_700_000_000])
 def test_clock_set_within_a_group_costs_no_picture(
     store: Store, tmp_path: Path, sim: SimClock, packets, step_s: float
 ) -> None:
