@@ -191,26 +191,14 @@ def detect(video: str, every: int, min_score: float, model: str) -> Iterator[Map
     low = min(DetectorConfig().low_score, min_score)
     wanted = DetectorConfig(model=model or "auto", min_score=min_score, low_score=low)
     eye = detector.load(wanted, clock)
-    return offline.detect_lines(_video(video, clock), eye, every, min_score)
+    return offline.detect_lines(video_source(video, clock), eye, every, min_score)
 
 
-def analyse(
-    video: str, file: Path, overrides: Sequence[str], camera: str
-) -> Iterator[Mapping[str, Any]]:
-    """Give the events that a camera's rules make of a video."""
-    from agent.vision import detect as detector
-    from agent.vision import offline
-
-    settings = load_config(file, overrides, check_files=False)
-    known = {item.id: item for item in settings.cameras}
-    chosen = known.get(camera or settings.cameras[0].id)
-    if chosen is None:
-        raise ConfigError(f"analyse: no camera {camera!r}; allowed: {', '.join(known)}")
-    clock = RealClock()
-    eye = detector.load(settings.detector, clock)
-    return offline.analyse_lines(
-        _video(video, clock), chosen, eye, settings.detector.min_score, clock
-    )
+def video_source(video: str, clock: Clock) -> Any:
+    """Give the source of a video file or an RTSP address."""
+    if video.startswith(URL_SCHEMES):
+        return _source(Kinded("rtsp", _driver_config("rtsp")(url=video)), clock)
+    return _source(Kinded("file", _driver_config("file")(path=Path(video))), clock)
 
 
 def verify(path: Path, key: Path, receiver: Path | None) -> "Report":
@@ -313,12 +301,6 @@ def _next_boot(connection: sqlite3.Connection) -> int:
 
 def _source(choice: Kinded, clock: Clock) -> Any:
     return importlib.import_module(f"drivers.{choice.kind}").build(choice.settings, clock)
-
-
-def _video(video: str, clock: Clock) -> Any:
-    if video.startswith(URL_SCHEMES):
-        return _source(Kinded("rtsp", _driver_config("rtsp")(url=video)), clock)
-    return _source(Kinded("file", _driver_config("file")(path=Path(video))), clock)
 
 
 def _driver_names() -> list[str]:

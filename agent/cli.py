@@ -21,7 +21,6 @@ from agent.cli_words import (
     config_options,
     print_lines,
     print_table,
-    video_options,
 )
 from agent.core import log
 from agent.core.errors import AgentError, ConfigError
@@ -86,14 +85,11 @@ def _add_device_commands(words: Any) -> None:
 
 def _add_hand_commands(words: Any) -> None:
     detect = command(words, "detect", _detect, "detections and tracks of a video, by hand")
-    video_options(detect)
+    detect.add_argument("video", metavar="VIDEO_OR_URL")
+    detect.add_argument("--jsonl", action="store_true", help="one JSON object a line")
     detect.add_argument("--every", type=int, default=1, metavar="N", help="every Nth frame (1)")
     detect.add_argument("--min-score", type=float, default=0.4, metavar="S", help="0 to 1 (0.4)")
     detect.add_argument("--model", default="", metavar="M", help="model name or manifest file")
-    analyse = command(words, "analyse", _analyse, "events of a video under a configuration")
-    video_options(analyse)
-    config_options(analyse)
-    analyse.add_argument("--camera", default="", help="whose rules (the first camera's)")
     verify = command(words, "verify", _verify, "check a hand-over with public keys alone")
     verify.add_argument("path", type=Path, help="clip folder, manifest, folder of them, custody")
     verify.add_argument("--key", type=Path, required=True, help="the device's public key")
@@ -177,19 +173,6 @@ def _detect(options: argparse.Namespace) -> int:
         raise ConfigError("detect: allowed: --every from 1, --min-score from 0 to 1")
     found = app.detect(options.video, options.every, options.min_score, options.model)
     return print_lines(found) if options.jsonl else _frames(found)
-
-
-def _analyse(options: argparse.Namespace) -> int:
-    found = app.analyse(options.video, options.config, options.set, options.camera)
-    if options.jsonl:
-        return print_lines(found)
-    for item in found:
-        event = item["event"]
-        print(
-            f"{item['start_pts_s']:8.2f} s  {event['kind']:12} {event['rule']:24}"
-            f" {event['label']:8} {event['score']:.2f}  {event['reason']}"
-        )
-    return EXIT_OK
 
 
 def _verify(options: argparse.Namespace) -> int:

@@ -2,7 +2,8 @@
 
 import argparse
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import sys
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -35,10 +36,15 @@ def config_options(parser: argparse.ArgumentParser, *, is_required: bool = True)
     )
 
 
-def video_options(parser: argparse.ArgumentParser) -> None:
-    """Declare the video and `--jsonl`."""
-    parser.add_argument("video", metavar="VIDEO_OR_URL")
-    parser.add_argument("--jsonl", action="store_true", help="one JSON object a line")
+def bar(files: Sequence[Path], what: str) -> Iterator[Path]:
+    """Pass files on and show on a terminal how far it is; elsewhere show nothing."""
+    if not sys.stderr.isatty():
+        yield from files
+        return
+    from rich.console import Console  # noqa: PLC0415 - only where somebody looks
+    from rich.progress import track  # noqa: PLC0415
+
+    yield from track(files, what, console=Console(stderr=True), transient=True)
 
 
 def print_lines(items: Iterable[Mapping[str, Any]]) -> int:

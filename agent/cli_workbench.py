@@ -1,17 +1,39 @@
 """The technician's commands: choosing, measuring and trying."""
 
 import argparse
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from agent import workbench
-from agent.cli_words import EXIT_OK, command, print_table
+from agent.cli_words import EXIT_OK, bar, command, config_options, print_lines, print_table
 from agent.core.errors import ConfigError
+
+if TYPE_CHECKING:
+    from agent.core.model import Event
+    from agent.vision.tune import Table
+
+_DIGITS = 10  # alarms a day are told with a decimal below it
 
 
 def add(words: Any) -> None:
     """Declare the commands."""
+    _add_analyse(words)
     _add_calibrate(words)
+    _add_tune(words)
+
+
+def _add_analyse(words: Any) -> None:
+    analyse = command(words, "analyse", _analyse, "events of a video, or of track logs")
+    analyse.add_argument("video", nargs="+", metavar="VIDEO_URL_OR_LOG")
+    analyse.add_argument("--jsonl", action="store_true", help="one JSON object a line")
+    config_options(analyse)
+    analyse.add_argument("--camera", default="", help="whose rules (the log's, or the first's)")
+    analyse.add_argument(
+        "--against", type=Path, metavar="FILE", help="tell what another configuration changes"
+    )
 
 
 def _add_calibrate(words: Any) -> None:
@@ -40,6 +62,58 @@ def _add_calibrate(words: Any) -> None:
     calibrate.add_argument("--by", default="", metavar="NAME", help="who measured (the user)")
 
 
+def _add_tune(words: Any) -> None:
+    tune = command(words, "tune", _tune, "alarms a day at each sensitivity, from track logs")
+    config_options(tune)
+    tune.add_argument("--camera", default="", help="which one (the log's, or the first)")
+    tune.add_argument(
+        "--log", nargs="+", type=Path, default=[], metavar="FILE", help="(the agent's own)"
+    )
+    tune.add_argument("--days", type=int, default=3, metavar="N", help="newest days (3), 0: all")
+
+
+def _analyse(options: argparse.Namespace) -> int:
+    logs = [workbench.is_track_log(name) for name in options.video]
+    if any(logs) != all(logs) or (not any(logs) and len(options.video) > 1):
+        raise ConfigError("analyse: allowed: one video or stream, or track logs of one camera")
+    watch = partial(bar, what="replaying")
+    if options.against is not None:
+        if not any(logs):
+            raise ConfigError(
+                "analyse: --against without track logs; allowed: <camera>/<day>.jsonl.zst of one camera"
+            )
+        return _print_difference(options, watch)
+    found: Iterable[Mapping[str, Any]] = (
+        workbench.analyse_logs(options, watch) if any(logs) else workbench.analyse_video(options)
+    )
+    if options.jsonl:
+        return print_lines(found)
+    for item in found:
+        event = item["event"]
+        when = f"{item['start_pts_s']:8.2f} s" if "start_pts_s" in item else _moment(event)
+        print(
+            f"{when}  {event['kind']:12} {event['rule']:24}"
+            f" {event['label']:8} {event['score']:.2f}  {event['reason']}"
+        )
+    return EXIT_OK
+
+
+def _print_difference(options: argparse.Namespace, watch: workbench.Watch) -> int:
+    found = workbench.compare_logs(options, watch)
+    for event in found.only_first:
+        print(f"- {_told(event)}")
+    for event in found.only_second:
+        print(f"+ {_told(event)}")
+    for one, other in found.changed:
+        print(f"~ {_told(one)}\n  {_told(other)}")
+    print(
+        f"{found.both} the same, {len(found.changed)} at other times (~),"
+        f" {len(found.only_first)} only in {options.config} (-),"
+        f" {len(found.only_second)} only in {options.against} (+)"
+    )
+    return EXIT_OK
+
+
 def _calibrate(options: argparse.Namespace) -> int:
     if bool(options.rectangle) != bool(options.sides):
         raise ConfigError("calibrate: allowed: --rectangle together with --sides AxB")
@@ -49,3 +123,54 @@ def _calibrate(options: argparse.Namespace) -> int:
         print(f"{name:9} {fact}")
     print(f"{found.path}: written; name it in calibration_path of the camera")
     return EXIT_OK
+
+
+def _tune(options: argparse.Namespace) -> int:
+    found = workbench.tune(options, partial(bar, what="replaying"))
+    extent = found.extent
+    if not extent.views or extent.first_utc_ns is None:
+        raise ConfigError("tune: the logs hold no view; allowed: logs of a camera that was seen")
+    first, last = (_utc(ns // 1_000_000) for ns in (extent.first_utc_ns, extent.last_utc_ns))
+    span = f"{extent.hours:.1f} hours" if extent.hours >= 1 else f"{extent.hours * 60:.1f} minutes"
+    print(f"rests on {span} that were looked at, {first} to {last} UTC")
+    if extent.damaged:
+        print(f"{len(extent.damaged)} damaged pieces of the logs were left out")
+    print_table(_rows(found))
+    print("alarms a day; sets: what the sensitivity sets, with its present value; -: nothing")
+    if extent.hours < workbench.HOURS_OF_A_DAY:
+        print("less than a day: what happens at other hours is not in these numbers")
+    return EXIT_OK
+
+
+def _rows(found: "Table") -> Sequence[Mapping[str, Any]]:
+    return [
+        {
+            "rule": row.rule,
+            "kind": row.kind,
+            **{level: _rate(found.a_day(row, level)) for level in workbench.LEVELS},
+            "sets": row.keys or None,
+        }
+        for row in found.rows
+    ]
+
+
+def _rate(a_day: float | None) -> str | None:
+    if a_day is None:
+        return None
+    return f"{a_day:.1f}" if a_day < _DIGITS else f"{a_day:.0f}"
+
+
+def _told(event: "Event") -> str:
+    end_utc_ns = event.end_utc_ns or event.start_utc_ns
+    lasted_s = (end_utc_ns - event.start_utc_ns) / 1e9
+    when = _utc(event.start_utc_ns // 1_000_000)
+    return f"{when}  {lasted_s:7.1f} s  {event.kind:12} {event.rule:24} {event.label}"
+
+
+def _moment(event: Mapping[str, Any]) -> str:
+    return _utc(event["start_utc_ms"])
+
+
+def _utc(utc_ms: int) -> str:
+    moment = datetime.fromtimestamp(utc_ms / 1000, UTC)
+    return moment.isoformat(sep=" ", timespec="milliseconds").removesuffix("+00:00")

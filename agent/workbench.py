@@ -5,15 +5,24 @@ Each command imports what it needs inside, as in `app`.
 
 import getpass
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from agent import app
 from agent.core.clock import NS_PER_MS, RealClock
 from agent.core.errors import ConfigError
+from agent.roles.config import CameraRole
+from agent.vision.config import CameraConfig
+
+if TYPE_CHECKING:
+    from agent.vision.replay import Difference
+    from agent.vision.tune import Table
 
 MAX_WHO_CHARS = 64
+HOURS_OF_A_DAY = 24.0
+LEVELS = ("present", "1", "2", "3", "4", "5")
 EDGE = 0.001  # of the height
 
 
@@ -76,6 +85,119 @@ def calibrate(options: Any) -> Calibrated:
         step_m = grid.draw(options.snapshot, found, options.grid)
         facts["grid"] = f"{options.grid}, a line every {step_m} m, thick every {5 * step_m} m"
     return Calibrated([_point(mark, found) for mark in found.marks], facts, options.out)
+
+
+Watch = Callable[[Sequence[Path]], Iterable[Path]]
+"""Passes files on and shows how far it is."""
+
+
+def is_track_log(name: str) -> bool:
+    """Whether a name is that of a track log."""
+    return name.endswith((".jsonl.zst", ".jsonl"))
+
+
+def analyse_video(options: Any) -> Iterator[Mapping[str, Any]]:
+    """Give the events that a camera's rules make of a video or stream.
+
+    Args:
+        options: video, config, set, camera as the command line has them.
+    """
+    from agent.vision import detect as detector
+    from agent.vision import offline
+
+    settings = app.load_config(options.config, options.set, check_files=False)
+    chosen = _camera(settings, options.camera)
+    clock = RealClock()
+    eye = detector.load(settings.detector, clock)
+    source = app.video_source(options.video[0], clock)
+    return offline.analyse_lines(source, chosen, eye, settings.detector.min_score, clock)
+
+
+def analyse_logs(options: Any, watch: Watch) -> Iterator[Mapping[str, Any]]:
+    """Give the events that a camera's rules make of track logs.
+
+    Raises:
+        ConfigError: the logs cannot be read, or are of several cameras.
+    """
+    from agent.vision import calibration, replay, tracklog
+
+    files, logged = _logs(options.video)
+    settings = app.load_config(options.config, options.set, check_files=False)
+    camera = _camera(settings, options.camera, logged)
+    again = replay.Replay(camera, calibration.of(camera), RealClock())
+    for event in again.events(tracklog.read(watch(files))):
+        yield replay.event_line(event)
+
+
+def compare_logs(options: Any, watch: Watch) -> "Difference":
+    """Give what another configuration, `against`, makes of the same logs; as `analyse_logs`."""
+    from agent.vision import calibration, replay, tracklog
+
+    files, logged = _logs(options.video)
+    said = []
+    for file in (options.config, options.against):
+        settings = app.load_config(file, options.set, check_files=False)
+        camera = _camera(settings, options.camera, logged)
+        again = replay.Replay(camera, calibration.of(camera), RealClock())
+        said.append(list(again.events(tracklog.read(watch(files)))))
+    return replay.compare(*said)
+
+
+def tune(options: Any, watch: Watch) -> "Table":
+    """Count alarms at each sensitivity on a camera's track logs.
+
+    Args:
+        options: config, set, camera, log, days as the command line has them.
+        watch: shows how far it is.
+
+    Raises:
+        ConfigError: there is no log.
+    """
+    from agent.vision import calibration, tracklog
+    from agent.vision import tune as tuning
+
+    settings = app.load_config(options.config, options.set, check_files=False)
+    if options.log:
+        files, logged = _logs(list(map(str, options.log)))
+        camera = _camera(settings, options.camera, logged)
+    else:
+        camera = _camera(settings, options.camera)
+        folder = settings.state_dir / tracklog.FOLDER
+        files = tracklog.paths(folder, camera.id)[-options.days :]
+        if not files:
+            raise ConfigError(
+                f"tune: no track log of {camera.id} in {folder}; allowed: --log FILES, or let the"
+                " agent run for a day with detector.tracklog_days above 0"
+                f" (it is {settings.detector.tracklog_days})"
+            )
+    items = tracklog.read(watch(files))
+    return tuning.tune(camera, calibration.of(camera), items, RealClock())
+
+
+def _logs(names: Sequence[str]) -> tuple[list[Path], str]:
+    """Give the files, oldest first, and the one camera that they are of."""
+    from agent.vision import tracklog
+
+    files = sorted(map(Path, names), key=lambda path: path.name)
+    cameras = set()
+    for path in files:
+        try:
+            cameras.add(tracklog.camera_of(path))
+        except OSError as error:
+            raise ConfigError(f"{path}: {error.strerror}; allowed: a track log") from error
+    if len(cameras) != 1 or "" in cameras:
+        told = ", ".join(sorted(cameras - {""})) or "none"
+        raise ConfigError(f"track logs of cameras: {told}; allowed: the logs of one camera")
+    return files, cameras.pop()
+
+
+def _camera(settings: CameraRole, name: str, logged: str = "") -> CameraConfig:
+    """Find a camera by its name; without one the log's, else the first."""
+    known = {item.id: item for item in settings.cameras}
+    chosen = known.get(name) if name else known.get(logged, settings.cameras[0])
+    if chosen is None:
+        raise ConfigError(f"no camera {name!r}; allowed: {', '.join(known)}")
+    return chosen
 
 
 def _facts(found: Any, reach: tuple[float, float] | None) -> dict[str, str]:

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from agent import app, cli
-from agent.vision import calibration
+from agent.core.model import Box, Sight, Track, TrackPoint, View
+from agent.vision import calibration, tracklog
 from tests.vision.poses import YARD, Pose
 
 POSE = Pose(size=(1280, 720))
@@ -107,6 +108,116 @@ def test_check_and_run_refuse_a_bad_calibration(tmp_path, capsys, folder_with_ca
         assert "bent.json" in capsys.readouterr().err
 
 
+# Track logs.
+
+
+RULES = """
+[[cameras.zones]]
+name = "crossing"
+points = [[0.3, 0.3], [0.8, 0.3], [0.8, 0.9], [0.3, 0.9]]
+[[cameras.rules]]
+kind = "loiter"
+name = "stays"
+zone = "crossing"
+%s
+"""
+
+
+def track_log(folder: Path, camera: str = "yard", seconds: int = 45) -> Path:
+    """A log of somebody who stands for some seconds."""
+    keeper = tracklog.Writer(tracklog.Keeper(folder, 7, 10), tracklog.Session(camera, "eye@1"))
+    past: tuple[TrackPoint, ...] = ()
+    for step in range(seconds * 2 + 20):
+        t_us = step * 500_000
+        past = (*past, TrackPoint(t_us, Box(0.5, 0.4, 0.1, 0.2), Sight.DETECTED))[-200:]
+        track = Track(1, "person", 0.8, past[-1].box, step / 2, 0.0, past)
+        view = View(t_us, 0, (track,) if step < seconds * 2 else ())
+        keeper.saw(view, 1_700_000_000_000_000_000 + t_us * 1000)
+    keeper.flush()
+    return tracklog.paths(folder, camera)[0]
+
+
+def test_tune_prints_alarms_a_day(tmp_path, capsys, folder_with_camera):
+    file = folder_with_camera(RULES % "sensitivity = 2")
+    path = track_log(tmp_path / "state" / "tracks")
+    for words in ([], ["--log", str(path)], ["--camera", "yard", "--days", "0"]):
+        assert cli.main(["tune", "--config", str(file), *words]) == 0
+        told = capsys.readouterr().out.splitlines()
+        assert told[0].startswith("rests on 0.9 minutes that were looked at, 2023-11-14 22:13:20")
+        rows = [line.split() for line in told]
+        assert ["rule", "kind", "present", "1", "2", "3", "4", "5", "sets"] in rows
+        day = next(row for row in rows if row[0] == "stays")
+        assert day[:5] == ["stays", "loiter", "0.0", "0.0", "0.0"]
+        assert float(day[5]) > 1000
+        assert day[8:] == ["dwell_s", "60"]
+        assert told[-1].startswith("less than a day")
+
+
+def test_tune_without_a_log_says_how_to_get_one(capsys, folder_with_camera):
+    assert cli.main(["tune", "--config", str(folder_with_camera())]) == 78
+    told = capsys.readouterr().err
+    assert "no track log of yard" in told
+    assert "detector.tracklog_days" in told
+
+
+def test_analyse_replays_a_log(tmp_path, capsys, folder_with_camera):
+    file, path = folder_with_camera(RULES % "dwell_s = 20.0"), track_log(tmp_path)
+    assert cli.main(["analyse", str(path), "--config", str(file), "--jsonl"]) == 0
+    events = [json.loads(line)["event"] for line in capsys.readouterr().out.splitlines()]
+    assert [event["state"] for event in events] == ["open", "closed"]
+    assert events[0]["start_utc_ms"] == 1_700_000_020_000
+    assert cli.main(["analyse", str(path), "--config", str(file)]) == 0
+    assert capsys.readouterr().out.startswith("2023-11-14 22:13:40.000  loiter")
+
+
+def test_analyse_tells_what_another_configuration_changes(tmp_path, capsys, folder_with_camera):
+    path = track_log(tmp_path)
+    first = folder_with_camera(RULES % "dwell_s = 20.0")
+    second = folder_with_camera(RULES % "dwell_s = 30.0", name="later.toml")
+    third = folder_with_camera(RULES % "dwell_s = 90.0", name="never.toml")
+    words = ["analyse", str(path), "--config", str(first), "--against"]
+    assert cli.main([*words, str(second)]) == 0
+    told = capsys.readouterr().out.splitlines()
+    assert told[0].startswith("~ 2023-11-14 22:13:40.000")
+    assert told[1].startswith("  2023-11-14 22:13:50.000")
+    assert told[-1].startswith("0 the same, 1 at other times")
+    assert cli.main([*words, str(third)]) == 0
+    assert capsys.readouterr().out.splitlines()[0].startswith("- 2023-11-14 22:13:40.000")
+    assert cli.main([*words, str(first)]) == 0
+    assert capsys.readouterr().out.startswith("1 the same, 0 at other times")
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["{yard}", "{other}"],
+        ["{yard}", "x.mp4"],
+        ["a.mp4", "b.mp4"],
+        ["gone.jsonl.zst"],
+        ["{junk}"],
+        ["a.mp4", "--against", "{toml}"],
+    ],
+)
+def test_what_is_no_log_of_one_camera_is_refused(tmp_path, capsys, folder_with_camera, words):
+    (tmp_path / "junk.jsonl.zst").write_bytes(b"junk")
+    file = folder_with_camera()
+    named = {
+        "yard": track_log(tmp_path),
+        "other": track_log(tmp_path, "other"),
+        "junk": tmp_path / "junk.jsonl.zst",
+        "toml": file,
+    }
+    words = [word.format(**named) for word in words]
+    assert cli.main(["analyse", *words, "--config", str(file)]) == 78
+    assert "allowed" in capsys.readouterr().err
+
+
+def test_an_unknown_camera_is_refused_with_the_known(tmp_path, capsys, folder_with_camera):
+    words = ["--config", str(folder_with_camera()), "--camera", "nobody"]
+    assert cli.main(["analyse", str(track_log(tmp_path)), *words]) == 78
+    assert "no camera 'nobody'; allowed: yard" in capsys.readouterr().err
+
+
 @pytest.fixture
 def folder_with_camera(tmp_path):
     """Give a maker of configurations: one camera with more keys."""
@@ -114,15 +225,15 @@ def folder_with_camera(tmp_path):
 
     DeviceKey.load_or_create(tmp_path / "receiver.key")
 
-    def make(**keys: str) -> Path:
+    def make(more: str = "", name: str = "box.toml", **keys: str) -> Path:
         lines = "\n".join(f"{key} = {json.dumps(value)}" for key, value in keys.items())
-        path = tmp_path / "box.toml"
+        path = tmp_path / name
         path.write_text(
             f'device = "d1"\nsite = "s1"\nrole = "camera"\nstate_dir = "{tmp_path}/state"\n'
             f'[broker]\nhost = "127.0.0.1"\n'
             f'[delivery]\nreceiver_key_path = "{tmp_path}/receiver.pub"\n'
             f'[[cameras]]\nid = "yard"\n{lines}\n'
-            f'[cameras.main]\ndriver = "rtsp"\nurl = "rtsp://127.0.0.1:1/x"\n'
+            f'[cameras.main]\ndriver = "rtsp"\nurl = "rtsp://127.0.0.1:1/x"\n{more}'
         )
         return path
 

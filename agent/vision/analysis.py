@@ -21,7 +21,7 @@ from agent.core.clock import NS_PER_MS, NS_PER_S, Clock
 from agent.core.errors import ModelRejected
 from agent.core.files import write_atomic
 from agent.core.model import Event, EventState
-from agent.vision import calibration, detect, lines
+from agent.vision import calibration, detect, lines, tracklog
 from agent.vision.config import CameraConfig, DetectorConfig
 from agent.vision.decode import Frame, Source
 from agent.vision.motion import Pace
@@ -74,9 +74,12 @@ def run(  # noqa: PLR0913, PLR0917 - everything the process touches is handed in
     eye = _load_detector(detector_config, clock, voice)
     fresh = threading.Event()
     desks = []
+    tracklogs = []
     for camera in cameras:
         ground = calibration.of(camera)
-        pipeline = Pipeline(camera, eye, detector_config.min_score, clock, ground)
+        tracks = _tracklog(camera, eye, detector_config, state_dir)
+        tracklogs += [tracks] if tracks else []
+        pipeline = Pipeline(camera, eye, detector_config.min_score, clock, ground, tracks)
         slot = Slot(fresh)
         reader = _reader(camera, build_source, pipeline, slot, voice, clock)
         desks.append(Desk(camera, pipeline, slot, reader, Snapshots(state_dir), voice, clock))
@@ -90,6 +93,8 @@ def run(  # noqa: PLR0913, PLR0917 - everything the process touches is handed in
             desk.reader.close()
         for desk in desks:
             desk.finish(AGENT_STOPPED)
+        for log_of_tracks in tracklogs:
+            log_of_tracks.flush()
 
 
 class Voice:
@@ -289,6 +294,17 @@ def _reader(
         clock,
         key_frames_only=camera.sub is None,
     )
+
+
+def _tracklog(
+    camera: CameraConfig, eye: Eye | None, config: DetectorConfig, state_dir: Path
+) -> tracklog.Writer | None:
+    if not config.tracklog_days:
+        return None
+    folder = state_dir / tracklog.FOLDER
+    keeper = tracklog.Keeper(folder, config.tracklog_days, config.tracklog_max_mb)
+    model = "" if eye is None else eye.model_id
+    return tracklog.Writer(keeper, tracklog.Session(camera.id, model))
 
 
 def _load_detector(config: DetectorConfig, clock: Clock, voice: Voice) -> Eye | None:

@@ -89,6 +89,15 @@ class DetectorConfig:
         Range(0, 10_000),
     ] = 150.0
 
+    tracklog_days: Annotated[
+        int,
+        Doc("Days for which boxes and times of all tracks are kept, for outpost tune; 0: never"),
+        Range(0, 90),
+    ] = 7
+    tracklog_max_mb: Annotated[
+        int, Doc("Disk that they may take, all cameras together, in MB"), Range(1, 100_000)
+    ] = 512
+
     def __post_init__(self) -> None:
         if self.low_score > self.min_score:
             raise ConfigError(

@@ -45,6 +45,18 @@ class Eye(Protocol):
         ...
 
 
+class Witness(Protocol):
+    """Whoever keeps what the rules are given."""
+
+    def saw(self, view: View, utc_ns: int) -> None:
+        """Take a view, in order."""
+        ...
+
+    def broke(self, reason: str) -> None:
+        """Take that the tracks were forgotten."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class StepResult:
     """What one picture gave; `detections` is None where the detector did not look."""
@@ -90,6 +102,7 @@ class Pipeline:
         min_score: score from which a detection counts as seen.
         clock: ids of events and the cost of the stages; nothing is decided by it.
         ground: the camera's calibration, if it has one.
+        witness: keeps what the rules are given.
     """
 
     def __init__(
@@ -99,11 +112,13 @@ class Pipeline:
         min_score: float,
         clock: Clock,
         ground: Ground | None = None,
+        witness: Witness | None = None,
     ) -> None:
         self._camera = camera
         self._eye = eye
         self._min_score = min_score
         self._clock = clock
+        self._witness = witness
         self._motion = Motion(camera.motion)
         self._watch_pace = Pace(max(camera.motion.rate_per_s, camera.max_rate_per_s))
         self._gate = Gate(camera.motion, camera.max_rate_per_s)
@@ -177,7 +192,7 @@ class Pipeline:
         self.costs.track_ns += self._clock.mono_ns() - begun_ns
         gap_us = gap_us if gap_us > GAP_US else 0
         view = View(frame.t_us, gap_us, tracks, picture=motion.picture)
-        judged = self._apply_rules(view, frame.utc_ns)
+        judged = self.apply(view, frame.utc_ns)
         strong = seen and tuple(item for item in seen if item.score >= self._min_score)
         return replace(
             judged,
@@ -187,14 +202,32 @@ class Pipeline:
             events=(*ended, *judged.events),
         )
 
+    def apply(self, view: View, utc_ns: int) -> StepResult:
+        """Ask the rules about an instant, be it new or out of a track log."""
+        if self._witness is not None:
+            self._witness.saw(view, utc_ns)
+        begun_ns = self._clock.mono_ns()
+        said = self.rules.step(view, utc_ns)
+        over = [event for name in said.disarmed for event in self._host.close_rule(name, DISARMED)]
+        t_us = view.t_us
+        moves = self._host.step(
+            view, said.signals, lambda at_us: utc_ns + (at_us - t_us) * _NS_PER_US
+        )
+        self.costs.rules_ns += self._clock.mono_ns() - begun_ns
+        return StepResult(
+            events=(*over, *moves.events), best_now=moves.best_now, faults=said.faults
+        )
+
     def lost(self, silent_us: int, utc_ns: int) -> StepResult:
         """Tell the rules that no pictures come, for those that watch the camera itself."""
         if self._last_us is None:
             return StepResult()
-        return self._apply_rules(View(self._last_us + silent_us, 0, (), is_lost=True), utc_ns)
+        return self.apply(View(self._last_us + silent_us, 0, (), is_lost=True), utc_ns)
 
     def break_off(self, reason: str) -> tuple[Event, ...]:
         """Close the open events and forget the tracks: the stream has ended or was interrupted."""
+        if self._witness is not None:
+            self._witness.broke(reason)
         self._tracker.forget()
         self.rules.forget()
         return self._host.close_all(reason)
@@ -208,19 +241,6 @@ class Pipeline:
         seen = self._eye.detect(frame)
         self.costs.detect_ns += self._clock.mono_ns() - begun_ns
         return seen
-
-    def _apply_rules(self, view: View, utc_ns: int) -> StepResult:
-        begun_ns = self._clock.mono_ns()
-        said = self.rules.step(view, utc_ns)
-        over = [event for name in said.disarmed for event in self._host.close_rule(name, DISARMED)]
-        t_us = view.t_us
-        moves = self._host.step(
-            view, said.signals, lambda at_us: utc_ns + (at_us - t_us) * _NS_PER_US
-        )
-        self.costs.rules_ns += self._clock.mono_ns() - begun_ns
-        return StepResult(
-            events=(*over, *moves.events), best_now=moves.best_now, faults=said.faults
-        )
 
 
 def with_motion_rule(camera: CameraConfig) -> CameraConfig:

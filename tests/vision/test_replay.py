@@ -1,0 +1,142 @@
+"""A track log through the rules again: the same as live, and what another configuration changes."""
+
+import json
+from dataclasses import replace
+
+import pytest
+
+from agent.core.clock import RealClock
+from agent.core.config import Kinded
+from agent.core.model import EventState
+from agent.vision import lines, replay, tracklog
+from agent.vision.analytics import crowd, loiter
+from agent.vision.pipeline import Pipeline
+from agent.vision.replay import Replay
+from agent.vision.tracklog import Break, Damage, Seen, Session
+from tests.vision.cameras import Walker, plaza
+from tests.vision.support import PLAZA, frames
+from tests.vision.test_analysis import Ear, Paced, run
+
+pytestmark = pytest.mark.video
+
+RULES = (
+    *plaza().rules,
+    Kinded("loiter", loiter.Config(name="stays", zone="crossing", dwell_s=3.0)),
+    Kinded("crowd", crowd.Config(name="many", zone="crossing", min_count=3, on_s=1.0)),
+)
+CAMERA = plaza(rules=RULES)
+
+
+def body(event) -> dict:
+    """All that is told of an event but its id and its picture."""
+    told = lines.event_body(event)
+    return {key: told[key] for key in told if key not in ("event_id", "snapshot")}
+
+
+def again(files, camera=CAMERA) -> list:
+    return list(Replay(camera, None, RealClock()).events(tracklog.read(files)))
+
+
+@pytest.fixture(scope="module")
+def live(tmp_path_factory):
+    """The analysis process over the plaza with the real detector: its events and its log."""
+    folder = tmp_path_factory.mktemp("state")
+    ear = Ear(folder, until=lambda said: said.get("state") == "ended")
+    run(ear, lambda _stream: Paced(speed=8.0), cameras=[CAMERA], limit_s=60.0)
+    events = [lines.from_line(json.dumps(said)) for said in ear.of("event")]
+    return events, tracklog.paths(folder / tracklog.FOLDER, "plaza")
+
+
+def test_a_replay_tells_what_live_told(live):
+    events, files = live
+    assert len({event.kind for event in events}) == 4
+    told = [body(event) for event in again(files)]
+    assert told == [body(event) for event in events]
+    assert [(event.start_utc_ns, event.end_utc_ns, event.path) for event in again(files)] == [
+        (event.start_utc_ns, event.end_utc_ns, event.path) for event in events
+    ]
+
+
+def test_a_replay_is_the_same_every_time(live):
+    _, files = live
+    assert [body(event) for event in again(files)] == [body(event) for event in again(files)]
+
+
+def test_a_stricter_rule_tells_less_and_the_difference_is_named(live):
+    _, files = live
+    strict = replace(
+        CAMERA,
+        rules=(
+            RULES[0],
+            Kinded("loiter", loiter.Config(name="stays", zone="crossing", dwell_s=4.0)),
+        ),
+    )
+    found = replay.compare(again(files), again(files, strict))
+    assert found.both == sum(
+        event.kind == "zone_enter" and event.state is EventState.CLOSED for event in again(files)
+    )
+    assert {event.kind for event in found.only_first} >= {"line_cross", "crowd"}
+    assert found.only_second == []
+    for one, other in found.changed:
+        assert one.rule == other.rule == "stays"
+        assert other.start_utc_ns - one.start_utc_ns == pytest.approx(1e9, abs=2e7)
+
+
+def test_the_same_configuration_has_no_difference(live):
+    _, files = live
+    found = replay.compare(again(files), again(files))
+    assert (found.changed, found.only_first, found.only_second) == ([], [], [])
+    assert found.both > 4
+
+
+class Notes(list):
+    """A witness that keeps items in memory."""
+
+    def saw(self, view, utc_ns) -> None:
+        self.append(Seen(view, utc_ns))
+
+    def broke(self, reason) -> None:
+        self.append(Break(reason))
+
+
+def test_breaks_and_restarts_close_what_was_open():
+    notes = Notes([Session("plaza", "walker@000000000000")])
+    pipeline = Pipeline(plaza(), Walker(), 0.4, RealClock(), None, notes)
+    events = []
+    for frame in frames(PLAZA):
+        if frame.t_us < 4_000_000:
+            events += pipeline.step(frame).events
+    told = list(Replay(plaza(), None, RealClock()).events(notes))
+    assert [body(event) for event in told[: len(events)]] == [body(event) for event in events]
+    assert [event.reason for event in told[len(events) :]] == [replay.END_OF_LOG]
+    halves = [*notes, *notes]
+    told = list(Replay(plaza(), None, RealClock()).events(halves))
+    assert [event.reason for event in told if event.reason].count(replay.RESUMED) == 1
+    broken = [*notes, Break("source lost")]
+    told = list(Replay(plaza(), None, RealClock()).events(broken))
+    assert told[-1].reason == "source lost"
+
+
+def test_midnight_changes_nothing():
+    notes = Notes([Session("plaza", "walker@000000000000")])
+    pipeline = Pipeline(plaza(), Walker(), 0.4, RealClock(), None, notes)
+    for frame in frames(PLAZA):
+        pipeline.step(frame)
+    whole = [body(event) for event in Replay(plaza(), None, RealClock()).events(notes)]
+    for place in (1, 20, 60):
+        parted = [*notes[:place], replace(notes[0], goes_on=True), *notes[place:]]
+        again = Replay(plaza(), None, RealClock())
+        assert [body(event) for event in again.events(parted)] == whole
+
+
+def test_the_extent_counts_only_what_was_looked_at(tmp_path):
+    def at(second):
+        return Seen(tracklog.View(second * 1_000_000, 0, ()), second * 10**9)
+
+    again = Replay(plaza(), None, RealClock())
+    items = [at(0), at(1), at(2), at(4000), at(4001), Damage(tmp_path, 3), at(4002), at(4003)]
+    list(again.events(items))
+    assert again.extent.seen_us == 4_000_000
+    assert again.extent.views == 7
+    assert len(again.extent.damaged) == 1
+    assert (again.extent.first_utc_ns, again.extent.last_utc_ns) == (0, 4003 * 10**9)
