@@ -80,7 +80,7 @@ def _analyse(options: argparse.Namespace) -> int:
     if options.against is not None:
         if not any(logs):
             raise ConfigError(
-                "analyse: --against without track logs; allowed: <camera>/<day>.jsonl.zst of one camera"
+                "analyse: --against; allowed: with track logs (<camera>/<day>.jsonl.zst)"
             )
         return _print_difference(options, watch)
     found: Iterable[Mapping[str, Any]] = (
