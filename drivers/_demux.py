@@ -20,6 +20,7 @@ MOST_HELD = 32  # H.264 and H.265 reorder at most 16 pictures
 START_CODE = b"\x00\x00\x01"
 HEAD_BYTES = 4096  # parameter sets stand at the front of a key frame
 H264_SPS, HEVC_SPS = 7, 33
+LAST_HEVC_PICTURE = 21  # of the types that H.265 gives to coded pictures
 _AvPacket: TypeAlias = "av.Packet[VideoStream]"
 _PRFT = struct.Struct("<qi")  # AVProducerReferenceTime: wall clock in us, flags
 
@@ -147,6 +148,14 @@ def _has_parameter_sets(codec: str, payload: bytes) -> bool:
     if codec == "h264":
         return any(head & 0x1F == H264_SPS for head in heads)
     return any(head >> 1 & 0x3F == HEVC_SPS for head in heads)
+
+
+def is_of_other_codec(codec: str, payload: bytes) -> bool:
+    """Whether a packet (Annex B) shows no coded picture of the codec that it should be of."""
+    heads = (nal[0] for nal in payload[:HEAD_BYTES].split(START_CODE)[1:] if nal)
+    if codec == "h264":
+        return not any(head & 0x9F in (1, 5) for head in heads)
+    return not any(head >> 7 == 0 and head >> 1 & 0x3F <= LAST_HEVC_PICTURE for head in heads)
 
 
 def _camera_utc_ns(packet: _AvPacket) -> int | None:

@@ -1,18 +1,20 @@
-"""An RTSP camera over TCP.
+"""An RTSP camera over TCP or UDP.
 
-Loss on TCP shows as delay, not damage. Silver: contract suite passes, reconnects, logs once.
-libavformat reports a stall only after twice its read timeout, and not at all on some servers,
-so packets are read on a thread of its own and watched from here.
+Loss on TCP shows as delay, not damage: UDP is for cameras that know nothing else. libavformat
+reports a stall only after twice its read timeout, and not at all on some servers, so packets are
+read on a thread of its own and watched from here. It follows a redirect as RTSP over TCP and as
+nothing else, whatever scheme the camera names.
 """
 
 import contextlib
+import errno
 import queue
 import re
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, TypeAlias
+from typing import Annotated, Literal, TypeAlias
 from urllib.parse import parse_qs, quote, urlsplit, urlunsplit
 
 import av
@@ -33,6 +35,12 @@ POLL_S = 0.25
 JOIN_S = 1.5
 _SECRET = re.compile(r"pass|pwd|token|secret|auth", re.IGNORECASE)
 GRACE_S = 1.0  # libav's own time limit comes first and knows more
+PLACEHOLDER = "{password}"
+"""Stands in a url's query where a camera wants its password there."""
+MAX_SIDE_PX = 8192
+MAX_OTHER_CODEC = 30
+"""Packets in a row that are none of the codec that the camera announced."""
+_WRONG_TRANSPORT = frozenset({errno.EPROTONOSUPPORT, errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT})
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +56,10 @@ class Config:
     stall_s: Annotated[
         float, Doc("Silence after which the stream counts as lost"), Range(1, 60)
     ] = 4.0
+    transport: Annotated[
+        Literal["tcp", "udp", "auto"],
+        Doc("How packets come; auto tries tcp, then udp if the camera turns tcp down"),
+    ] = "tcp"
 
     def __post_init__(self) -> None:
         try:
@@ -61,10 +73,14 @@ class Config:
             raise ConfigError("url: holds a user or password; allowed: user and password_path")
         if not is_good:
             raise ConfigError(f"url: {self.url!r}; allowed: rtsp://host[:port]/path")
-        if secret := next((key for key in parse_qs(parts.query) if _SECRET.search(key)), None):
+        asked = parse_qs(parts.query, keep_blank_values=True)
+        if PLACEHOLDER in self.url and self.password_path is None:
+            raise ConfigError(f"url: {PLACEHOLDER} without password_path; allowed: both")
+        secrets = (key for key in asked if _SECRET.search(key) and asked[key] != [PLACEHOLDER])
+        if secret := next(secrets, None):
             raise ConfigError(
                 f"url: its query holds a secret ({secret}=…), which messages would show;"
-                " allowed: user and password_path"
+                f" allowed: user and password_path, or {secret}={PLACEHOLDER}"
             )
 
 
@@ -96,6 +112,7 @@ class RtspSource:
             raise found
         try:
             info = _demux.info_of(_demux.video_of(found, self._config.url))
+            _check_size(info, self._config.url)
         except AgentError:
             found.close()
             raise
@@ -148,9 +165,15 @@ class RtspSource:
             yield item
 
     def _connect(self) -> "_Opened":
+        if self._config.transport != "auto":
+            return self._connect_by(self._config.transport)
+        found = self._connect_by("tcp")
+        return self._connect_by("udp") if isinstance(found, _TransportRefused) else found
+
+    def _connect_by(self, transport: str) -> "_Opened":
         url = self._config.url
         timeout_s = (self._config.open_timeout_s, max(1.0, self._config.stall_s / 2))
-        options = {"rtsp_transport": "tcp", "analyzeduration": ANALYZE_US}
+        options = {"rtsp_transport": transport, "analyzeduration": ANALYZE_US}
         # libav's errors hold the address with the password: ours are made here and raised
         # elsewhere, so that not even their context leads there.
         try:
@@ -167,12 +190,20 @@ class RtspSource:
             # recorder that gave up for good there would lose footage.
             return SourceLost(f"{url}: the camera has no such path")
         except (av.error.FFmpegError, OSError) as error:
+            if error.errno in _WRONG_TRANSPORT:
+                return _TransportRefused(
+                    f"{url}: the camera does not send by {transport}; allowed: transport ="
+                    ' "auto", or the one it has'
+                )
             return SourceLost(f"{url}: {error.strerror or type(error).__name__}")
 
     def _address(self) -> str:
+        url = self._config.url
+        if PLACEHOLDER in url:
+            url = url.replace(PLACEHOLDER, quote(self._password(), safe=""))
         if not self._config.user:
-            return self._config.url
-        parts = urlsplit(self._config.url)
+            return url
+        parts = urlsplit(url)
         login = f"{quote(self._config.user, safe='')}:{quote(self._password(), safe='')}"
         return urlunsplit(parts._replace(netloc=f"{login}@{parts.netloc}"))
 
@@ -185,6 +216,23 @@ class RtspSource:
             raise AuthRefused(
                 f"{self._config.password_path}: no password; allowed: a text file of one line"
             ) from None
+
+
+class _TransportRefused(SourceLost):
+    """The camera answers, but has another transport."""
+
+
+def _check_size(info: StreamInfo, url: str) -> None:
+    sides = (info.width_px, info.height_px)
+    if max(sides) > MAX_SIDE_PX:
+        raise Unsupported(
+            f"{url}: pictures of {sides[0]}x{sides[1]}; allowed: {MAX_SIDE_PX}x{MAX_SIDE_PX}"
+        )
+    if min(sides) <= 0:
+        # Lost, not Unsupported: so does a good camera whose first packets were damaged.
+        raise SourceLost(
+            f"{url}: pictures of {sides[0]}x{sides[1]}; allowed: 1x1 to {MAX_SIDE_PX}x{MAX_SIDE_PX}"
+        )
 
 
 _Opened: TypeAlias = av.container.InputContainer | AgentError
@@ -268,9 +316,16 @@ class _Reader:
         try:
             stream = self._container.streams.video[0]
             found = self._container.demux(stream)
+            strange = 0
             for packet in _demux.packets_of(found, self._info, self._clock, self._url):
+                is_strange = _demux.is_of_other_codec(self._info.codec, packet.payload)
+                strange = strange + 1 if is_strange else 0
+                if strange >= MAX_OTHER_CODEC:
+                    return SourceLost(f"{self._url}: it sends no {self._info.codec} any more")
                 if not self._put(packet):
                     break
+        except av.error.ExitError:  # libav's own limit, which comes before ours over UDP
+            return SourceLost(f"{self._url}: no packet for a while")
         except (av.error.FFmpegError, OSError) as error:
             return SourceLost(f"{self._url}: {error.strerror or type(error).__name__}")
         except Unsupported as error:

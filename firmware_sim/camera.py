@@ -1,12 +1,13 @@
 """A simulated fixed camera: RTSP with a main and a sub stream, and a control port for faults.
 
     python -m firmware_sim.camera --port 8554 --control-port 8555 --main FILE --sub FILE \
-        --user U --password W
+        --user U --password W [--audio] [--seed N]
 
 The control port takes one JSON object a line and answers with one: {"do": "drop"},
 {"do": "stall", "for_s": 5}, {"do": "resume"}, {"do": "restart", "for_s": 2}, {"do": "refuse"},
-{"do": "accept"}, {"do": "clock", "offset_s": -3600}, {"do": "stats"}. A wrong order is told what
-is allowed and changes nothing.
+{"do": "accept"}, {"do": "clock", "offset_s": -3600}, {"do": "play", "stream": "main",
+"file": FILE}, {"do": "unlock"}, {"do": "set", FAULT: VALUE, …}, {"do": "reset"}, {"do": "stats"};
+the faults stand in `faults`. A wrong order is told what is allowed and changes nothing.
 """
 
 import argparse
@@ -14,17 +15,16 @@ import asyncio
 import dataclasses
 import json
 import math
+import random
 import sys
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from firmware_sim.faults import LIMITS, MAX_S, Faults, WrongValue, number
 from firmware_sim.playout import Playout, read
 from firmware_sim.rtsp_server import MAX_HEADER_BYTES, Camera
-
-MAX_FOR_S = 86_400.0
-MAX_CLOCK_OFFSET_S = 1e9  # NTP's 32 bits of seconds hold no more than 136 years
 
 Answer = Mapping[str, Any]
 
@@ -45,6 +45,10 @@ class Control:
             "refuse": self._refuse,
             "accept": self._accept,
             "clock": self._clock,
+            "play": self._play,
+            "unlock": self._unlock,
+            "set": self._set,
+            "reset": self._reset,
             "stats": self._stats,
         }
 
@@ -74,7 +78,7 @@ class Control:
                 return None
             order = json.loads(line)
             return await self._actions[order["do"]](order)
-        except _WrongNumber as error:
+        except WrongValue as error:
             return {"ok": False, "error": str(error)}
         except (ValueError, KeyError, TypeError, OSError, RecursionError) as error:
             allowed = ", ".join(self._actions)
@@ -84,16 +88,16 @@ class Control:
         return {"ok": True, "dropped": self._camera.drop_all()}
 
     async def _stall(self, order: Mapping[str, Any]) -> Answer:
-        for_s = _number(order, "for_s", 0, MAX_FOR_S) if "for_s" in order else math.inf
-        self._camera.behaviour.stalled_until_s = time.monotonic() + for_s
+        for_s = number(order["for_s"], "for_s", 0, MAX_S) if "for_s" in order else math.inf
+        self._camera.faults.stalled_until_s = time.monotonic() + for_s
         return {"ok": True}
 
     async def _resume(self, _order: Mapping[str, Any]) -> Answer:
-        self._camera.behaviour.stalled_until_s = 0.0
+        self._camera.faults.stalled_until_s = 0.0
         return {"ok": True}
 
     async def _restart(self, order: Mapping[str, Any]) -> Answer:
-        for_s = _number({"for_s": 1.0, **order}, "for_s", 0, MAX_FOR_S)
+        for_s = number(order.get("for_s", 1.0), "for_s", 0, MAX_S)
         if self._server is not None:
             self._server.close()
         self._camera.drop_all()
@@ -102,21 +106,45 @@ class Control:
         return {"ok": True}
 
     async def _refuse(self, _order: Mapping[str, Any]) -> Answer:
-        self._camera.behaviour.is_refusing = True
+        self._camera.faults.is_refusing = True
         return {"ok": True, "dropped": self._camera.drop_all()}
 
     async def _accept(self, _order: Mapping[str, Any]) -> Answer:
-        self._camera.behaviour.is_refusing = False
+        self._camera.faults.is_refusing = False
         return {"ok": True}
 
     async def _clock(self, order: Mapping[str, Any]) -> Answer:
-        limit = MAX_CLOCK_OFFSET_S
-        self._camera.behaviour.clock_offset_s = _number(order, "offset_s", -limit, limit)
+        limits = LIMITS["clock_offset_s"]
+        self._camera.faults.clock_offset_s = number(order.get("offset_s"), "offset_s", *limits)
+        return {"ok": True}
+
+    async def _play(self, order: Mapping[str, Any]) -> Answer:
+        playout = self._camera.playouts.get(f"/{order.get('stream', 'main')}")
+        if playout is None:
+            raise WrongValue(f"stream {order.get('stream')!r:.40}; allowed: main, sub")
+        try:
+            playout.switch(await asyncio.to_thread(read, Path(str(order.get("file")))))
+        except (OSError, ValueError) as error:
+            raise WrongValue(str(error)[:200]) from error
+        return {"ok": True}
+
+    async def _unlock(self, _order: Mapping[str, Any]) -> Answer:
+        self._camera.counters.is_locked = False
+        self._camera.counters.failed_logins = 0
+        return {"ok": True}
+
+    async def _set(self, order: Mapping[str, Any]) -> Answer:
+        self._camera.faults.change({name: value for name, value in order.items() if name != "do"})
+        return {"ok": True}
+
+    async def _reset(self, _order: Mapping[str, Any]) -> Answer:
+        self._camera.faults.reset()
         return {"ok": True}
 
     async def _stats(self, _order: Mapping[str, Any]) -> Answer:
         counters = dataclasses.asdict(self._camera.counters)
-        return {"ok": True, "clients": len(self._camera.connections), **counters}
+        clients = len(self._camera.connections)
+        return {"ok": True, "clients": clients, "playing": self._camera.playing, **counters}
 
 
 async def serve(options: argparse.Namespace) -> None:
@@ -124,7 +152,14 @@ async def serve(options: argparse.Namespace) -> None:
     playouts = {"/main": Playout(read(options.main))}
     if options.sub is not None:
         playouts["/sub"] = Playout(read(options.sub))
-    camera = Camera(playouts, options.user, _password(options))
+    camera = Camera(
+        playouts,
+        options.user,
+        _password(options),
+        options.host,
+        options.audio,
+        faults=Faults(dice=random.Random(options.seed)),
+    )
     control = Control(camera, options.host, options.port)
     rtsp_port = await control.listen()
     control_server = await asyncio.start_server(control.serve, options.host, options.control_port)
@@ -142,8 +177,10 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--port", type=int, default=8554, help="RTSP; 0 takes a free one")
     parser.add_argument("--control-port", type=int, default=8555, help="0 takes a free one")
-    parser.add_argument("--main", type=Path, required=True, help="H.264 MP4 without B-frames")
+    parser.add_argument("--main", type=Path, required=True, help="MP4 with H.264 or H.265")
     parser.add_argument("--sub", type=Path, help="the same for /sub")
+    parser.add_argument("--audio", action="store_true", help="a second track with G.711")
+    parser.add_argument("--seed", type=int, default=0, help="of the faults that need chance")
     parser.add_argument("--user", default="", help="empty: no login")
     parser.add_argument("--password", default="")
     parser.add_argument("--password-file", type=Path)
@@ -156,18 +193,6 @@ def main(argv: list[str] | None = None) -> int:
         print(f"firmware_sim.camera: {error}", file=sys.stderr)
         return 1
     return 0
-
-
-class _WrongNumber(ValueError):
-    """An order whose number is missing, none, or out of range."""
-
-
-def _number(order: Mapping[str, Any], key: str, low: float, high: float) -> float:
-    value: Any = order.get(key)
-    is_number = isinstance(value, int | float) and not isinstance(value, bool)
-    if not is_number or not low <= value <= high:
-        raise _WrongNumber(f"{key} {str(value)[:40]}; allowed: {low:g} to {high:g}")
-    return float(value)
 
 
 def _password(options: argparse.Namespace) -> str:

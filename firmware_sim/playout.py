@@ -3,19 +3,22 @@
 import asyncio
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import av
 
 from firmware_sim.rtp import CLOCK_HZ
 
+CODECS = ("h264", "hevc")
+
 
 @dataclass(frozen=True, slots=True)
 class AccessUnit:
-    """One coded picture: NAL units without start codes, time in seconds of the stream."""
+    """One coded picture: NAL units without start codes; times in seconds of the stream."""
 
-    time_s: float
+    time_s: float  # when it is shown
+    due_s: float  # when it is sent: in the order in which pictures are decoded
     is_key: bool
     nals: tuple[bytes, ...]
 
@@ -24,14 +27,15 @@ class AccessUnit:
 class Recording:
     """A whole file in memory."""
 
+    codec: str
     units: tuple[AccessUnit, ...]
-    parameter_sets: tuple[bytes, ...]  # SPS and PPS
+    parameter_sets: tuple[bytes, ...]  # (VPS,) SPS and PPS
     length_s: float
     frames_per_s: float
 
 
 def read(path: Path) -> Recording:
-    """Read an H.264 MP4 without B-frames.
+    """Read an MP4 with H.264 or H.265, with or without B-frames.
 
     Raises:
         ValueError: it holds something else.
@@ -40,23 +44,27 @@ def read(path: Path) -> Recording:
         if not container.streams.video:
             raise ValueError(f"{path}: no video")
         stream = container.streams.video[0]
-        if stream.codec_context.name != "h264":
-            raise ValueError(f"{path}: codec {stream.codec_context.name}; allowed: h264")
+        codec = stream.codec_context.name
+        if codec not in CODECS:
+            raise ValueError(f"{path}: codec {codec}; allowed: {', '.join(CODECS)}")
         extradata = bytes(stream.codec_context.extradata or b"")
         rate = float(stream.average_rate or 25)
         units = []
         for packet in container.demux(stream):
             if packet.size == 0 or packet.pts is None or packet.time_base is None:
                 continue
-            if packet.pts != packet.dts:
-                raise ValueError(f"{path}: B-frames; allowed: pictures in the order they are shown")
-            time_s = float(packet.pts * packet.time_base)
-            units.append(AccessUnit(time_s, packet.is_keyframe, _split(bytes(packet))))
+            shown, sent = packet.pts * packet.time_base, (packet.dts or 0) * packet.time_base
+            unit = AccessUnit(float(shown), float(sent), packet.is_keyframe, _split(bytes(packet)))
+            units.append(unit)
     if not units or not units[0].is_key:
         raise ValueError(f"{path}: does not begin with a key frame")
-    first_s = units[0].time_s
-    shifted = tuple(AccessUnit(unit.time_s - first_s, unit.is_key, unit.nals) for unit in units)
-    return Recording(shifted, _parameter_sets(extradata), shifted[-1].time_s + 1 / rate, rate)
+    first = units[0]
+    shifted = tuple(
+        replace(unit, time_s=unit.time_s - first.time_s, due_s=unit.due_s - first.due_s)
+        for unit in units
+    )
+    sets = _hevc_sets(extradata) if codec == "hevc" else _parameter_sets(extradata)
+    return Recording(codec, shifted, sets, shifted[-1].due_s + 1 / rate, rate)
 
 
 class Playout:
@@ -67,21 +75,33 @@ class Playout:
         self.gop: list[AccessUnit] = []
         self.listeners: set[Callable[[AccessUnit], None]] = set()
         self._begun_s = time.monotonic()
+        self._next: Recording | None = None
 
     def now_ticks(self) -> int:
         """Give RTP time of this instant."""
         return round((time.monotonic() - self._begun_s) * CLOCK_HZ)
 
+    def switch(self, recording: Recording) -> None:
+        """Play another recording from the next picture on; time goes on."""
+        self._next = recording
+
     async def play(self) -> None:
         """Run until cancelled."""
-        loop_number = 0
+        start_s = 0.0
         while True:
-            for unit in self.recording.units:
-                time_s = unit.time_s + loop_number * self.recording.length_s
-                wait_s = self._begun_s + time_s - time.monotonic()
-                await asyncio.sleep(max(0.0, wait_s))
-                self._tell(AccessUnit(time_s, unit.is_key, unit.nals))
-            loop_number += 1
+            played_s = await self._play_once(start_s)
+            if self._next is not None:
+                self.recording, self._next = self._next, None
+            start_s += played_s
+
+    async def _play_once(self, start_s: float) -> float:
+        for unit in self.recording.units:
+            if self._next is not None:
+                return unit.due_s
+            wait_s = self._begun_s + start_s + unit.due_s - time.monotonic()
+            await asyncio.sleep(max(0.0, wait_s))
+            self._tell(replace(unit, time_s=start_s + unit.time_s, due_s=start_s + unit.due_s))
+        return self.recording.length_s
 
     def _tell(self, unit: AccessUnit) -> None:
         if unit.is_key:
@@ -109,5 +129,19 @@ def _parameter_sets(avcc: bytes) -> tuple[bytes, ...]:
         for _ in range(number):
             size = int.from_bytes(avcc[at : at + 2], "big")
             sets.append(avcc[at + 2 : at + 2 + size])
+            at += 2 + size
+    return tuple(sets)
+
+
+def _hevc_sets(hvcc: bytes) -> tuple[bytes, ...]:
+    """Give VPS, SPS and PPS of an HEVCDecoderConfigurationRecord (ISO 14496-15)."""
+    sets, at = [], 23
+    for _ in range(hvcc[22]):
+        kind, count = hvcc[at] & 0x3F, int.from_bytes(hvcc[at + 1 : at + 3], "big")
+        at += 3
+        for _ in range(count):
+            size = int.from_bytes(hvcc[at : at + 2], "big")
+            if kind in (32, 33, 34):
+                sets.append(hvcc[at + 2 : at + 2 + size])
             at += 2 + size
     return tuple(sets)

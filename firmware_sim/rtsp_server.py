@@ -1,4 +1,4 @@
-"""An RTSP server (RFC 2326) over TCP with Digest login, as a fixed camera speaks it."""
+"""An RTSP server (RFC 2326) over TCP and UDP, as a fixed camera speaks it, and as bad ones do."""
 
 import asyncio
 import base64
@@ -6,29 +6,36 @@ import contextlib
 import hashlib
 import re
 import secrets
-import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from firmware_sim.playout import AccessUnit, Playout
-from firmware_sim.rtp import CLOCK_HZ, Packetizer, interleaved
+from firmware_sim import sdp
+from firmware_sim.faults import Faults
+from firmware_sim.playout import Playout
+from firmware_sim.rtsp_media import AUDIO, VIDEO, Sender, UdpPorts, framed
 
 REALM = "camera"
 MAX_HEADER_BYTES = 16 * 1024
 MAX_BUFFER_BYTES = 4 << 20  # a client that reads slower than that is cut off
-REPORT_EVERY_S = 2.0
+ENDLESS_BYTES = 64 << 20  # of headers without an end: then the camera gives up
+LYING_BYTES = 2 << 30  # a Content-Length that nothing follows
 _METHODS = "OPTIONS, DESCRIBE, SETUP, PLAY, TEARDOWN, GET_PARAMETER"
 _STATUS = {
     200: "OK",
+    302: "Found",
     400: "Bad Request",
     401: "Unauthorized",
+    403: "Forbidden",
     404: "Not Found",
     405: "Method Not Allowed",
+    453: "Not Enough Bandwidth",
     454: "Session Not Found",
     455: "Method Not Valid in This State",
     461: "Unsupported Transport",
 }
 _FIELD = re.compile(r'(\w+)="([^"]*)"')
+_TRACK = re.compile(r"/trackID=([01])$")
+_CLIENT_PORTS = re.compile(r"client_port=(\d{1,5})-(\d{1,5})")
 
 
 @dataclass(slots=True)
@@ -37,23 +44,11 @@ class Counters:
 
     connections: int = 0
     failed_logins: int = 0
+    logins: int = 0
     sessions: int = 0
     packets: int = 0
     slow_readers: int = 0
-
-
-@dataclass(slots=True)
-class Behaviour:
-    """What the control port can change while the camera runs."""
-
-    clock_offset_s: float = 0.0
-    stalled_until_s: float = 0.0
-    is_refusing: bool = False
-
-    @property
-    def is_stalled(self) -> bool:
-        """Whether connections stay open but nothing is sent."""
-        return time.monotonic() < self.stalled_until_s
+    is_locked: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +57,7 @@ class Request:
 
     method: str
     path: str
+    track: int
     headers: Mapping[str, str]
     url: str
 
@@ -73,16 +69,23 @@ class Camera:
     playouts: Mapping[str, Playout]
     user: str
     password: str
+    host: str = "127.0.0.1"
+    has_audio: bool = False
     counters: Counters = field(default_factory=Counters)
-    behaviour: Behaviour = field(default_factory=Behaviour)
+    faults: Faults = field(default_factory=Faults)
     connections: set["Connection"] = field(default_factory=set)
+
+    @property
+    def playing(self) -> int:
+        """How many clients are sent pictures."""
+        return sum(connection.is_playing for connection in self.connections)
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Serve one client until it goes or is dropped."""
-        if self.behaviour.is_refusing:
+        self.counters.connections += 1
+        if self.faults.is_refusing or self.faults.closes_at_once:
             writer.close()
             return
-        self.counters.connections += 1
         connection = Connection(self, reader, writer)
         self.connections.add(connection)
         try:
@@ -112,21 +115,27 @@ class Connection:
         self._writer = writer
         self._nonce = secrets.token_hex(16)
         self._session = ""
-        self._playout: Playout | None = None
-        self._packetizer = Packetizer(secrets.randbits(32), secrets.randbits(16))
-        self._report_at_s = 0.0
-        self._origin = secrets.randbits(31)
+        self._sender: Sender | None = None
+        self._udp: UdpPorts | None = None
+
+    @property
+    def is_playing(self) -> bool:
+        """Whether it is sent pictures."""
+        return self._sender is not None and self._sender.is_playing
 
     async def run(self) -> None:
         """Answer requests until the client ends."""
         while (request := await self._read()) is not None:
-            if not self._answer(request):
+            if not await self._answer(request):
                 return
             await self._writer.drain()
 
     def drop(self) -> None:
         """Close at once, as a camera does whose power is cut."""
-        self._stop()
+        if self._sender is not None:
+            self._sender.stop()
+        if self._udp is not None:
+            self._udp.close()
         with contextlib.suppress(RuntimeError):  # the loop is closing: the socket goes with it
             transport = self._writer.transport
             transport.abort()
@@ -150,21 +159,24 @@ class Connection:
         if length.isdecimal() and 0 < int(length) <= MAX_HEADER_BYTES:
             await self._reader.readexactly(int(length))
         if len(words) != 3 or not words[2].startswith("RTSP/"):  # noqa: PLR2004 - method, url, version
-            return Request("", "", headers, "")
+            return Request("", "", VIDEO, headers, "")
         path = "/" + words[1].split("://", 1)[-1].partition("/")[2].strip("/")
-        return Request(words[0], path.removesuffix("/trackID=0"), headers, words[1])
+        found = _TRACK.search(path)
+        path = path.partition("?")[0] if found is None else path[: found.start()].partition("?")[0]
+        return Request(words[0], path, int(found[1]) if found else VIDEO, headers, words[1])
 
-    def _answer(self, request: Request) -> bool:
+    async def _answer(self, request: Request) -> bool:
         if request.method == "OPTIONS":
             return self._reply(request, 200, {"Public": _METHODS})
         if not request.method:
             self._reply(request, 400)
             return False
-        if not self._is_allowed(request):
-            challenge = f'Digest realm="{REALM}", nonce="{self._nonce}"'
-            return self._reply(request, 401, {"WWW-Authenticate": challenge})
+        refusal = self._refusal(request)
+        if refusal:
+            return self._reply(request, refusal, self._challenge() if refusal == 401 else None)  # noqa: PLR2004
+        if request.method == "DESCRIBE":
+            return await self._describe(request)
         answers = {
-            "DESCRIBE": self._describe,
             "SETUP": self._setup,
             "PLAY": self._play,
             "GET_PARAMETER": self._keep_alive,
@@ -176,40 +188,81 @@ class Connection:
             return self._reply(request, 454)
         return self._reply(request, 405) if answer is None else answer(request)
 
-    def _describe(self, request: Request) -> bool:
-        playout = self._camera.playouts.get(request.path)
+    async def _describe(self, request: Request) -> bool:
+        camera, faults = self._camera, self._camera.faults
+        playout = camera.playouts.get(request.path)
         if playout is None:
             return self._reply(request, 404)
-        body = _sdp(playout)
-        headers = {"Content-Type": "application/sdp", "Content-Base": request.url.rstrip("/") + "/"}
+        if faults.redirect:
+            return self._reply(request, 302, {"Location": faults.redirect})
+        if faults.answer == "silent":
+            return True
+        body = sdp.describe(playout.recording, has_audio=camera.has_audio, how=faults.sdp)
+        base = request.url.rstrip("/") + "/"
+        headers = {"Content-Type": "application/sdp", "Content-Base": base}
+        if faults.answer == "endless_header":
+            await self._talk_for_ever(request)
+            return False
+        if faults.answer == "long_length":
+            return self._reply(request, 200, headers, body, length=LYING_BYTES)
         return self._reply(request, 200, headers, body)
 
+    async def _talk_for_ever(self, request: Request) -> None:
+        self._writer.write(
+            f"RTSP/1.0 200 OK\r\nCSeq: {request.headers.get('cseq', '0')}\r\n".encode()
+        )
+        line = b"X-Filler: " + b"x" * 1000 + b"\r\n"
+        for _ in range(ENDLESS_BYTES // len(line)):
+            self._writer.write(line)
+            await self._writer.drain()
+
     def _setup(self, request: Request) -> bool:
-        playout = self._camera.playouts.get(request.path)
-        if playout is None:
+        camera = self._camera
+        playout = camera.playouts.get(request.path)
+        if playout is None or (request.track == AUDIO and not camera.has_audio):
             return self._reply(request, 404)
-        if self._is_playing:
+        if self.is_playing:
             return self._reply(request, 455)
-        if "TCP" not in request.headers.get("transport", ""):
+        limit = camera.faults.max_clients
+        if limit and camera.playing >= limit:
+            return self._reply(request, 453)
+        wanted = request.headers.get("transport", "")
+        transport = self._tcp(request) if "TCP" in wanted else self._by_udp(request, wanted)
+        if transport is None:
             return self._reply(request, 461)
-        self._playout = playout
-        self._session = secrets.token_hex(8)
-        transport = "RTP/AVP/TCP;unicast;interleaved=0-1"
+        if self._sender is None:
+            self._sender = Sender(playout, camera.faults, self._send)
+        self._sender.tracks.add(request.track)
+        self._session = self._session or secrets.token_hex(8)
         headers = {"Transport": transport, "Session": f"{self._session};timeout=60"}
         return self._reply(request, 200, headers)
 
+    def _tcp(self, request: Request) -> str | None:
+        if self._camera.faults.transports == "udp":
+            return None
+        channel = 2 * request.track
+        return f"RTP/AVP/TCP;unicast;interleaved={channel}-{channel + 1}"
+
+    def _by_udp(self, request: Request, wanted: str) -> str | None:
+        found = _CLIENT_PORTS.search(wanted)
+        if self._camera.faults.transports == "tcp" or found is None:
+            return None
+        if self._udp is None:
+            self._udp = UdpPorts(self._camera.host)
+        client = str(self._writer.get_extra_info("peername")[0])
+        theirs = int(found[1]), int(found[2])
+        ours = self._udp.open(request.track, client, theirs)
+        return (
+            f"RTP/AVP;unicast;client_port={theirs[0]}-{theirs[1]};server_port={ours[0]}-{ours[1]}"
+        )
+
     def _play(self, request: Request) -> bool:
-        if self._playout is None:
+        if self._sender is None:
             return self._reply(request, 455)
-        cached = list(self._playout.gop)
-        first = cached[0].time_s if cached else self._playout.now_ticks() / CLOCK_HZ
-        track = f"url={request.url.rstrip('/')}/trackID=0"
-        info = f"{track};seq={self._packetizer.seq};rtptime={self._ticks(first)}"
+        info = self._sender.rtp_info(request.url.rstrip("/"))
         self._reply(request, 200, {"Session": self._session, "RTP-Info": info})
         self._camera.counters.sessions += 1
-        for unit in cached:  # many cameras send what they have since the last key frame at once
-            self._send(unit)
-        self._playout.listeners.add(self._send)
+        self._sender.start()
         return True
 
     def _keep_alive(self, request: Request) -> bool:
@@ -219,58 +272,54 @@ class Connection:
         self._reply(request, 200)
         return False
 
-    def _send(self, unit: AccessUnit) -> None:
-        if self._camera.behaviour.is_stalled or self._playout is None:
+    def _send(self, channel: int, packet: bytes) -> None:
+        if channel % 2 == 0:
+            self._camera.counters.packets += 1
+        if self._udp is not None:
+            self._udp.send(channel, packet)
             return
         if self._writer.transport.get_write_buffer_size() > MAX_BUFFER_BYTES:
             self._camera.counters.slow_readers += 1
             self.drop()
             return
-        self._report()
-        nals = unit.nals
-        if unit.is_key:
-            nals = (*self._playout.recording.parameter_sets, *nals)
-        for packet in self._packetizer.access_unit(nals, self._ticks(unit.time_s)):
-            self._writer.write(interleaved(0, packet))
-            self._camera.counters.packets += 1
+        self._writer.write(framed(channel, packet, self._camera.faults))
 
-    def _report(self) -> None:
-        now_s = time.monotonic()
-        if self._playout is None or now_s < self._report_at_s:
-            return
-        self._report_at_s = now_s + REPORT_EVERY_S
-        ticks = (self._origin + self._playout.now_ticks()) & 0xFFFFFFFF
-        utc_s = time.time() + self._camera.behaviour.clock_offset_s
-        self._writer.write(interleaved(1, self._packetizer.sender_report(utc_s, ticks)))
-
-    def _ticks(self, time_s: float) -> int:
-        return (self._origin + round(time_s * CLOCK_HZ)) & 0xFFFFFFFF
-
-    @property
-    def _is_playing(self) -> bool:
-        return self._playout is not None and self._send in self._playout.listeners
-
-    def _stop(self) -> None:
-        if self._playout is not None:
-            self._playout.listeners.discard(self._send)
-
-    def _is_allowed(self, request: Request) -> bool:
-        camera = self._camera
-        given = request.headers.get("authorization", "")
+    def _refusal(self, request: Request) -> int:
+        """Give the status that refuses a login, 0 for a good one."""
+        camera, counters = self._camera, self._camera.counters
         if not camera.user:
-            return True
+            return 0
+        if counters.is_locked:
+            return 403
+        given = request.headers.get("authorization", "")
         if not given:
-            return False
+            return 401
+        if self._is_right(request, given):
+            counters.logins += 1
+            return 0
+        counters.failed_logins += 1
+        limit = camera.faults.lock_after
+        counters.is_locked = bool(limit) and counters.failed_logins >= limit
+        return 401
+
+    def _is_right(self, request: Request, given: str) -> bool:
+        camera = self._camera
+        kind, _, rest = given.partition(" ")
+        if camera.faults.login == "basic":
+            right = base64.b64encode(f"{camera.user}:{camera.password}".encode()).decode()
+            return kind.lower() == "basic" and secrets.compare_digest(rest.strip(), right)
         fields = dict(_FIELD.findall(given))
         secret = _md5(f"{camera.user}:{REALM}:{camera.password}")
         asked = _md5(f"{request.method}:{fields.get('uri', '')}")
         wanted = _md5(f"{secret}:{self._nonce}:{asked}")
-        is_right = fields.get("username") == camera.user and secrets.compare_digest(
+        return fields.get("username") == camera.user and secrets.compare_digest(
             wanted, fields.get("response", "")
         )
-        if not is_right:
-            camera.counters.failed_logins += 1
-        return is_right
+
+    def _challenge(self) -> Mapping[str, str]:
+        if self._camera.faults.login == "basic":
+            return {"WWW-Authenticate": f'Basic realm="{REALM}"'}
+        return {"WWW-Authenticate": f'Digest realm="{REALM}", nonce="{self._nonce}"'}
 
     def _reply(
         self,
@@ -278,35 +327,17 @@ class Connection:
         status: int,
         headers: Mapping[str, str] | None = None,
         body: bytes = b"",
+        length: int | None = None,
     ) -> bool:
         lines = [
             f"RTSP/1.0 {status} {_STATUS[status]}",
             f"CSeq: {request.headers.get('cseq', '0')}",
         ]
         lines += [f"{name}: {value}" for name, value in (headers or {}).items()]
-        if body:
-            lines.append(f"Content-Length: {len(body)}")
+        if body or length is not None:
+            lines.append(f"Content-Length: {len(body) if length is None else length}")
         self._writer.write("\r\n".join([*lines, "", ""]).encode() + body)
         return True
-
-
-def _sdp(playout: Playout) -> bytes:
-    sets = playout.recording.parameter_sets
-    sprop = ",".join(base64.b64encode(item).decode() for item in sets)
-    profile = sets[0][1:4].hex()
-    lines = [
-        "v=0",
-        "o=- 0 0 IN IP4 127.0.0.1",
-        "s=simulated camera",
-        "t=0 0",
-        "a=control:*",
-        "m=video 0 RTP/AVP 96",
-        f"a=rtpmap:96 H264/{CLOCK_HZ}",
-        f"a=fmtp:96 packetization-mode=1;profile-level-id={profile};sprop-parameter-sets={sprop}",
-        f"a=framerate:{playout.recording.frames_per_s:g}",
-        "a=control:trackID=0",
-    ]
-    return "\r\n".join([*lines, ""]).encode()
 
 
 def _md5(text: str) -> str:

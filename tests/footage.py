@@ -50,6 +50,19 @@ def numbered(
 
 
 @functools.cache
+def mpeg4() -> Path:
+    """Give an MP4 of a codec that no camera of ours sends."""
+    path = folder() / "mpeg4.mp4"
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("mpeg4", rate=FPS)
+        stream.width, stream.height, stream.pix_fmt = 320, 180, "yuv420p"
+        for number in range(5):
+            container.mux(stream.encode(_picture(number, 320)))
+        container.mux(stream.encode(None))
+    return path
+
+
+@functools.cache
 def noisy(pictures: int = 30) -> Path:
     """Give an MP4 of about 150 kB a picture, to fill buffers."""
     path = folder() / f"noisy-{pictures}.mp4"

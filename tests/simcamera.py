@@ -18,12 +18,14 @@ START_S = 15
 class SimCamera:
     """A running camera."""
 
-    def __init__(self, main: Path, *, user: str = USER, password: str = PASSWORD) -> None:
+    def __init__(
+        self, main: Path, *options: str, user: str = USER, password: str = PASSWORD
+    ) -> None:
         self._process = subprocess.Popen(
             [
                 *(sys.executable, "-m", "firmware_sim.camera", "--port", "0"),
                 *("--control-port", "0", "--main", str(main), "--sub", str(main)),
-                *("--user", user, "--password", password),
+                *("--user", user, "--password", password, *options),
             ],
             cwd=ROOT,
             stdout=subprocess.PIPE,

@@ -205,9 +205,21 @@ def test_client_that_goes_in_the_middle_of_a_request_does_no_harm(camera: SimCam
         assert talk.ask("OPTIONS")[0] == 200
 
 
-def test_udp_is_not_spoken(open_camera: SimCamera) -> None:
-    with Talk(open_camera) as talk:
-        assert talk.ask("SETUP", Transport="RTP/AVP;unicast;client_port=5000-5001")[0] == 461
+@pytest.mark.parametrize(
+    ("transports", "tcp", "udp"), [("both", 200, 200), ("tcp", 200, 461), ("udp", 461, 200)]
+)
+def test_transports_are_what_the_camera_has(
+    open_camera: SimCamera, transports: str, tcp: int, udp: int
+) -> None:
+    open_camera.do("set", transports=transports)
+    asked = {
+        "RTP/AVP/TCP;unicast;interleaved=0-1": tcp,
+        "RTP/AVP;unicast;client_port=5000-5001": udp,
+    }
+    for transport, status in asked.items():
+        with Talk(open_camera) as talk:
+            assert talk.ask("SETUP", Transport=transport)[0] == status
+    open_camera.do("reset")
 
 
 def test_wrong_order_and_unknown_things_are_answered(open_camera: SimCamera) -> None:
@@ -385,12 +397,7 @@ def test_wrong_file_is_told_in_one_line(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("make", "told"),
-    [
-        (lambda: footage.numbered(30, codec="libx265"), "allowed: h264"),
-        (lambda: footage.numbered(30, bframes=2), "B-frames"),
-        (footage.sound, "no video"),
-    ],
+    ("make", "told"), [(footage.mpeg4, "allowed: h264, hevc"), (footage.sound, "no video")]
 )
 def test_playout_refuses_what_it_cannot_play(make, told: str) -> None:
     with pytest.raises(ValueError, match=told):
