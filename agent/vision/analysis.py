@@ -21,9 +21,9 @@ from agent.core.clock import NS_PER_MS, NS_PER_S, Clock
 from agent.core.errors import ModelRejected
 from agent.core.files import write_atomic
 from agent.core.model import Event, EventState
-from agent.vision import calibration, detect, lines, tracklog
+from agent.vision import calibration, detect, lines, masks, tracklog
 from agent.vision.config import CameraConfig, DetectorConfig
-from agent.vision.decode import Frame, Source
+from agent.vision.decode import Frame, Source, Veil
 from agent.vision.motion import Pace
 from agent.vision.pipeline import SOURCE_LOST, Eye, Pipeline
 from agent.vision.reader import Look, Reader, Slot
@@ -82,7 +82,8 @@ def run(  # noqa: PLR0913, PLR0917 - everything the process touches is handed in
         pipeline = Pipeline(camera, eye, detector_config.min_score, clock, ground, tracks)
         slot = Slot(fresh)
         reader = _reader(camera, build_source, pipeline, slot, voice, clock)
-        desks.append(Desk(camera, pipeline, slot, reader, Snapshots(state_dir), voice, clock))
+        snapshots = Snapshots(state_dir, masks.of(camera))
+        desks.append(Desk(camera, pipeline, slot, reader, snapshots, voice, clock))
     for desk in desks:
         desk.start(stop)
     try:
@@ -246,16 +247,22 @@ class Desk:
 
 
 class Snapshots:
-    """Keeps the best picture of every open event, as JPEG; written before the event is told."""
+    """Keeps the best picture of every open event, as JPEG; written before the event is told.
 
-    def __init__(self, state_dir: Path) -> None:
+    Args:
+        state_dir: they go to its `spool` folder.
+        veil: covers what nobody may see.
+    """
+
+    def __init__(self, state_dir: Path, veil: Veil | None = None) -> None:
         self.folder = state_dir
+        self._veil = veil
         self._best: dict[str, bytes] = {}
         self._written: dict[str, Path] = {}
 
     def offer(self, frame: Frame, event_ids: Sequence[str]) -> None:
         """Keep a picture for events whose best one it is."""
-        content = frame.jpeg()
+        content = frame.jpeg(self._veil)
         for event_id in event_ids:
             self._best[event_id] = content
 

@@ -167,16 +167,25 @@ class ZoneConfig:
     ]
 
     def __post_init__(self) -> None:
-        if not is_simple(self.points):
-            raise ConfigError(
-                f"points of zone {self.name!r} cross or repeat;"
-                " allowed: a simple polygon, corners in order"
-            )
-        if (found := area(self.points)) <= MIN_ZONE_AREA:
-            raise ConfigError(
-                f"points of zone {self.name!r} cover {found:g} of the picture;"
-                f" allowed: more than {MIN_ZONE_AREA:g}"
-            )
+        _check_polygon("zone", self.name, self.points)
+
+
+@dataclass(frozen=True, slots=True)
+class MaskConfig:
+    """A named area that is black in snapshots and in masked copies of clips."""
+
+    name: Annotated[str, Doc("Name, told in the manifest of a masked copy"), NAME]
+    points: Annotated[
+        tuple[tuple[_Fraction, _Fraction], ...],
+        Doc("Corners [x, y] in fractions of the picture, origin top left"),
+        Length(3, 64),
+    ]
+    is_blind: Annotated[
+        bool, Doc("Nothing in it is detected either; without it what stands there still counts")
+    ] = False
+
+    def __post_init__(self) -> None:
+        _check_polygon("mask", self.name, self.points)
 
 
 @dataclass(frozen=True, slots=True)
@@ -209,6 +218,9 @@ class CameraConfig:
     ] = None
     zones: Annotated[tuple[ZoneConfig, ...], Doc("Areas"), Length(0, 64)] = ()
     lines: Annotated[tuple[LineConfig, ...], Doc("Lines"), Length(0, 64)] = ()
+    masks: Annotated[
+        tuple[MaskConfig, ...], Doc("Privacy masks; recordings stay as they are"), Length(0, 64)
+    ] = ()
     rules: Annotated[
         tuple[Kinded, ...], Doc("What makes an event"), Kind("rule"), Length(0, 64)
     ] = ()
@@ -228,6 +240,7 @@ class CameraConfig:
         problems = [
             *_repeated("zone", (zone.name for zone in self.zones)),
             *_repeated("line", (line.name for line in self.lines)),
+            *_repeated("mask", (mask.name for mask in self.masks)),
             *_repeated("rule", (rule.settings.name for rule in self.rules)),
             *self._dangling("zone", "zone", [zone.name for zone in self.zones]),
             *self._dangling("zone", "exclude", [zone.name for zone in self.zones]),
@@ -270,6 +283,19 @@ class CameraConfig:
             for index, rule in enumerate(self.rules)
             if GROUND in analytics.rule(rule.kind).SPEC.needs
         ]
+
+
+def _check_polygon(what: str, name: str, points: tuple[tuple[float, float], ...]) -> None:
+    if not is_simple(points):
+        raise ConfigError(
+            f"points of {what} {name!r} cross or repeat;"
+            " allowed: a simple polygon, corners in order"
+        )
+    if (found := area(points)) <= MIN_ZONE_AREA:
+        raise ConfigError(
+            f"points of {what} {name!r} cover {found:g} of the picture;"
+            f" allowed: more than {MIN_ZONE_AREA:g}"
+        )
 
 
 def _repeated(what: str, names: Iterable[str]) -> list[str]:

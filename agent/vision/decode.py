@@ -5,7 +5,7 @@ pictures alive until the cyclic collector runs.
 """
 
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, Final, Protocol, cast
 
 import av
@@ -34,6 +34,10 @@ _TICK_US: Final = 1_000
 _log = log.get(__name__)
 
 Image = NDArray[np.uint8]
+
+
+Veil = Callable[[VideoFrame], VideoFrame]
+"""Gives a copy of a picture in which something is covered."""
 
 
 class Source(Protocol):
@@ -85,9 +89,14 @@ class Frame:
         scaled = self._scalers.rgb.reformat(self._picture, width_px, height_px, "rgb24", threads=1)
         return _array(scaled, "rgb24")
 
-    def jpeg(self) -> bytes:
-        """Give the whole picture as JPEG, nothing drawn on it."""
-        whole = VideoReformatter().reformat(self._picture, format="bgr24", threads=1)
+    def hide(self, veil: Veil) -> None:
+        """Cover parts of the picture for everybody; before anybody looks at it."""
+        self._picture = veil(self._picture)
+
+    def jpeg(self, veil: Veil | None = None) -> bytes:
+        """Give the whole picture as JPEG, nothing drawn on it but the veil."""
+        picture = self._picture if veil is None else veil(self._picture)
+        whole = VideoReformatter().reformat(picture, format="bgr24", threads=1)
         is_done, coded = cv2.imencode(
             ".jpg", _array(whole, "bgr24"), [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY]
         )

@@ -12,7 +12,7 @@ import cv2
 from agent.core.clock import NS_PER_MS, Clock
 from agent.core.config import Kinded
 from agent.core.model import Box, Detection, Event, Picture, Track, View
-from agent.vision import analytics
+from agent.vision import analytics, masks
 from agent.vision.analytics import Ground
 from agent.vision.analytics._contract import PICTURE
 from agent.vision.config import CameraConfig
@@ -119,6 +119,7 @@ class Pipeline:
         self._min_score = min_score
         self._clock = clock
         self._witness = witness
+        self._veil = masks.blind(camera)
         self._motion = Motion(camera.motion)
         self._watch_pace = Pace(max(camera.motion.rate_per_s, camera.max_rate_per_s))
         self._gate = Gate(camera.motion, camera.max_rate_per_s)
@@ -164,6 +165,8 @@ class Pipeline:
             return None
         self._watch_pace.took(frame.t_us)
         begun_ns = self._clock.mono_ns()
+        if self._veil is not None:
+            frame.hide(self._veil)
         plane = frame.luma()
         result = self._motion.step(plane, frame.t_us)
         if self._wants_picture:
