@@ -63,7 +63,7 @@ class SupervisorConfig:
 
     first_backoff_s: float = 1.0  # waits are drawn from [0, this x 2^n]: full jitter
     max_backoff_s: float = 60.0
-    source_backoff_s: float = 15.0  # a camera is near and cheap to ask; every wait is lost footage
+    source_backoff_s: float = 2.5  # a camera is near and cheap to ask; every wait is lost footage
     reset_after_s: float = 60.0  # of running, and the next wait is short again
     settled_s: float = 5.0  # of running, and the log says that the worker is back
     max_crashes: int = 5  # of one worker within the window; one more ends the process

@@ -17,7 +17,7 @@ from agent.vision.decode import Decoder, Frame, Source, StreamTime
 from agent.vision.motion import MotionResult
 from agent.vision.pipeline import Pipeline
 
-MAX_BACKOFF_S: Final = 30.0
+MAX_BACKOFF_S: Final = 3.0
 PERMANENT_RETRY_S: Final = 900.0
 HEALTHY_S: Final = 60.0  # a session so long starts the back-off anew
 
