@@ -144,7 +144,7 @@ class Picture:
     luma_sd: float
     sharpness: float  # mean squared Laplacian of the plane
     change: float  # mean absolute difference from the look before, grey levels
-    shift_frac: float | None = None  # of the whole view since the reference; None: not measurable
+    shift_frac: float | None = None  # of the view; 1: another one; None: not measurable
     moving: tuple[Box, ...] = ()
     patches: tuple[Patch, ...] = ()
     similarity: Mapping[str, float] = field(default_factory=dict)  # zone to its reference, -1..1
@@ -161,7 +161,7 @@ class View:
     tracks: tuple[Track, ...]
     armed_since_us: int | None = 0  # None: its schedule says no
     picture: Picture | None = None  # for rules that need it
-    is_lost: bool = False  # no pictures come at present: the instant is only told
+    is_lost: bool = False  # no pictures come; only rules on the camera itself are told
 
 
 class Phase(StrEnum):

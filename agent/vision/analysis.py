@@ -25,9 +25,9 @@ from agent.vision import calibration, detect, lines, masks, tracklog
 from agent.vision.config import CameraConfig, DetectorConfig
 from agent.vision.decode import Frame, Source, Veil
 from agent.vision.motion import Pace
-from agent.vision.pipeline import SOURCE_LOST, Eye, Pipeline
+from agent.vision.pipeline import Eye, Pipeline
 from agent.vision.reader import Look, Reader, Slot
-from agent.vision.rules import Fault
+from agent.vision.rules import SOURCE_LOST, Fault
 
 AGENT_STOPPED: Final = "agent stopped"
 SOURCE_ENDED: Final = "source ended"
@@ -39,6 +39,7 @@ MAX_REASON_CHARS: Final = 200
 _SWITCH_INTERVAL_S: Final = 0.0005  # a decoder waiting for the interpreter loses pictures
 _IDLE_S: Final = 0.05
 _STATS_S: Final = 1.0
+_SILENCE_NS: Final = 2_000_000_000
 _JOIN_S: Final = 2.5
 _NS_PER_US: Final = 1_000
 _US_PER_S: Final = 1_000_000
@@ -131,6 +132,7 @@ class Desk:
     tracks: int = 0
     lag_ms: int | None = None
     is_silent: bool = False
+    silence_due_ns: int = 0  # the rules on the camera are told of it again then
     thread: threading.Thread | None = None
 
     def start(self, stop: threading.Event) -> None:
@@ -208,9 +210,15 @@ class Desk:
                 self._say_events(self.pipeline.break_off(SOURCE_ENDED))
         elif silent_us <= self.camera.events.lost_s * _US_PER_S:
             self.is_silent = False
-        elif not self.is_silent:
-            self.is_silent = True
+        else:
+            self._say_silence(silent_us)
+
+    def _say_silence(self, silent_us: int) -> None:
+        if not self.is_silent:
+            self.is_silent, self.silence_due_ns = True, 0
             self._say_events(self.pipeline.break_off(SOURCE_LOST))
+        if self.clock.mono_ns() >= self.silence_due_ns:
+            self.silence_due_ns = self.clock.mono_ns() + _SILENCE_NS
             self._say_events(self.pipeline.lost(silent_us, self.clock.utc_ns()).events)
 
     def _say_fault(self, fault: Fault, utc_ns: int) -> None:

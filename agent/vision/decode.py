@@ -6,7 +6,7 @@ pictures alive until the cyclic collector runs.
 
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
-from typing import Any, Final, Protocol, cast
+from typing import Any, Final, NamedTuple, Protocol, cast
 
 import av
 import cv2
@@ -56,24 +56,41 @@ class Source(Protocol):
         ...
 
 
+class Times(NamedTuple):
+    """When a picture was: stream time, arrival, and by the camera's own clock if it tells."""
+
+    t_us: int
+    utc_ns: int
+    camera_utc_ns: int | None
+
+
 class Frame:
     """One decoded picture with its times; owned by whoever holds it, converted on demand.
 
     `index` counts decoded pictures of the session from 1, `t_us` is stream time, `utc_ns` the
-    arrival of its packet. `luma` belongs to the thread that decodes, `rgb` to the one that detects:
+    arrival of its packet, `camera_utc_ns` the camera's own time of it where it sends one. `luma`
+    belongs to the thread that decodes, `rgb` to the one that detects:
     each has a scaler of its own.
     """
 
-    __slots__ = ("_picture", "_scalers", "height_px", "index", "t_us", "utc_ns", "width_px")
+    __slots__ = (
+        "_picture",
+        "_scalers",
+        "camera_utc_ns",
+        "height_px",
+        "index",
+        "is_corrupt",
+        "t_us",
+        "utc_ns",
+        "width_px",
+    )
 
-    def __init__(
-        self, picture: VideoFrame, scalers: "Scalers", index: int, t_us: int, utc_ns: int
-    ) -> None:
+    def __init__(self, picture: VideoFrame, scalers: "Scalers", index: int, times: "Times") -> None:
         self._picture = picture
         self._scalers = scalers
         self.index = index
-        self.t_us = t_us
-        self.utc_ns = utc_ns
+        self.t_us, self.utc_ns, self.camera_utc_ns = times
+        self.is_corrupt = picture.is_corrupt
         self.width_px = picture.width
         self.height_px = picture.height
 
@@ -162,7 +179,7 @@ class Decoder:
         self._key_frames_only = key_frames_only
         self._scalers = Scalers()
         self._context: VideoCodecContext | None = None
-        self._in_flight: OrderedDict[int, tuple[int, int]] = OrderedDict()
+        self._in_flight: OrderedDict[int, Times] = OrderedDict()
         self._count = 0
         self._bad_in_a_row = 0
 
@@ -178,7 +195,7 @@ class Decoder:
             return []
         coded = av.Packet(packet.payload)
         coded.pts, coded.dts, coded.time_base = packet.pts, packet.dts, packet.time_base
-        self._in_flight[packet.pts] = (t_us, packet.utc_ns)
+        self._in_flight[packet.pts] = Times(t_us, packet.utc_ns, packet.camera_utc_ns)
         while len(self._in_flight) > _MAX_IN_FLIGHT:
             self._in_flight.popitem(last=False)
         return self._pictures(coded)
@@ -202,7 +219,7 @@ class Decoder:
         if times is None:
             return None  # of a packet that was lost long ago: its time is not known
         self._count += 1
-        return Frame(picture, self._scalers, self._count, *times)
+        return Frame(picture, self._scalers, self._count, times)
 
     def _count_bad(self, error: FFmpegError) -> None:
         self._bad_in_a_row += 1

@@ -38,6 +38,7 @@ class Binding:
     kind: str
     rule: RuleConfig
     is_lasting: bool = False  # never split; the clip shows its beginning
+    is_on_camera: bool = False  # goes on while the source is lost
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,9 +120,11 @@ class EventHost:
             said += self._over(event, view.t_us, tracks)
         return Transitions(tuple(said), tuple(dict.fromkeys(best)))
 
-    def close_all(self, reason: str) -> tuple[Event, ...]:
+    def close_all(self, reason: str, *, also_on_camera: bool = True) -> tuple[Event, ...]:
         """End every open event at the last instant that was judged."""
-        return self._close_those(lambda _event: True, reason)
+        return self._close_those(
+            lambda event: also_on_camera or not self._bindings[event.rule].is_on_camera, reason
+        )
 
     def close_rule(self, rule: str, reason: str) -> tuple[Event, ...]:
         """End the open events of one rule at the last instant that was judged."""

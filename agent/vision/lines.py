@@ -149,7 +149,7 @@ def event_body(event: Event) -> wire.Json:
         "reason": event.reason,
         "severity": event.severity,
     }
-    if topic := _onvif_topic(event.kind):
+    if topic := _onvif_topic(event.kind, event.label):
         body["onvif_topic"] = topic
     return body
 
@@ -206,5 +206,8 @@ def _validator() -> Callable[[Any], Any]:
 
 
 @cache
-def _onvif_topic(kind: str) -> str:
-    return analytics.rule(kind).SPEC.onvif_topic if kind in analytics.kinds() else ""
+def _onvif_topic(kind: str, label: str) -> str:
+    if kind not in analytics.kinds():
+        return ""
+    spec = analytics.rule(kind).SPEC
+    return spec.onvif_topics.get(label, spec.onvif_topic)

@@ -7,23 +7,20 @@ the rules and belongs to the thread that detects; `step` is both.
 from dataclasses import dataclass, replace
 from typing import Final, Protocol
 
-import cv2
-
 from agent.core.clock import NS_PER_MS, Clock
 from agent.core.config import Kinded
-from agent.core.model import Box, Detection, Event, Picture, Track, View
+from agent.core.model import Detection, Event, Track, View
 from agent.vision import analytics, masks
 from agent.vision.analytics import Ground
-from agent.vision.analytics._contract import PICTURE
 from agent.vision.config import CameraConfig
-from agent.vision.decode import Frame, Image
+from agent.vision.decode import Frame
 from agent.vision.event import Binding, EventHost
 from agent.vision.motion import STILL, Gate, Motion, MotionResult, Pace
-from agent.vision.rules import Fault, Rules
+from agent.vision.picture import Figures
+from agent.vision.rules import SOURCE_LOST, Fault, Rules
 from agent.vision.track import Tracker
 
 GAP_US: Final = 5_000_000  # longer between two pictures than the key frames of a camera are apart
-SOURCE_LOST: Final = "source lost"
 DISARMED: Final = "schedule"
 MOTION: Final = "motion"
 FALLBACK: Final = "motion-without-detector"
@@ -79,6 +76,7 @@ class Costs:
     """Time spent in each stage, in nanoseconds since the start."""
 
     motion_ns: int = 0
+    picture_ns: int = 0
     detect_ns: int = 0
     track_ns: int = 0
     rules_ns: int = 0
@@ -87,6 +85,7 @@ class Costs:
         """Give the figures of the statistics line."""
         return {
             "motion": round(self.motion_ns / NS_PER_MS, 1),
+            "picture": round(self.picture_ns / NS_PER_MS, 1),
             "detect": round(self.detect_ns / NS_PER_MS, 1),
             "track": round(self.track_ns / NS_PER_MS, 1),
             "rules": round(self.rules_ns / NS_PER_MS, 1),
@@ -128,18 +127,18 @@ class Pipeline:
             camera = with_motion_rule(camera)
         places = replace(camera.places, ground=ground)
         self.rules = Rules(camera, places, clock, has_detector=eye is not None)
-        self._wants_picture = any(
-            PICTURE in analytics.rule(item.kind).SPEC.needs for item in camera.rules
-        )
+        self._figures = Figures.for_rules(camera.rules, places.zones)
         self._host = EventHost(
             camera.id,
             {
                 item.settings.name: Binding(
                     item.kind,
                     item.settings,
-                    is_lasting=analytics.rule(item.kind).SPEC.is_lasting,
+                    is_lasting=spec.is_lasting,
+                    is_on_camera=spec.is_on_camera,
                 )
                 for item in camera.rules
+                for spec in (analytics.rule(item.kind).SPEC,)
             },
             camera.events,
             "" if eye is None else eye.model_id,
@@ -161,6 +160,8 @@ class Pipeline:
 
     def watch(self, frame: Frame) -> MotionResult | None:
         """Look for motion; None when this picture is not looked at."""
+        if self._figures is not None:
+            self._figures.count(frame)
         if not self._watch_pace.is_due(frame.t_us):
             return None
         self._watch_pace.took(frame.t_us)
@@ -169,9 +170,11 @@ class Pipeline:
             frame.hide(self._veil)
         plane = frame.luma()
         result = self._motion.step(plane, frame.t_us)
-        if self._wants_picture:
-            result = replace(result, picture=_picture(plane, result.boxes))
-        self.costs.motion_ns += self._clock.mono_ns() - begun_ns
+        looked_ns = self._clock.mono_ns()
+        self.costs.motion_ns += looked_ns - begun_ns
+        if self._figures is not None:
+            result = replace(result, picture=self._figures.step(plane, frame, result.boxes))
+            self.costs.picture_ns += self._clock.mono_ns() - looked_ns
         return result
 
     def wants_detection(self, t_us: int, motion: MotionResult) -> bool:
@@ -222,18 +225,25 @@ class Pipeline:
         )
 
     def lost(self, silent_us: int, utc_ns: int) -> StepResult:
-        """Tell the rules that no pictures come, for those that watch the camera itself."""
-        if self._last_us is None:
-            return StepResult()
-        return self.apply(View(self._last_us + silent_us, 0, (), is_lost=True), utc_ns)
+        """Tell the rules that no pictures come, for those that watch the camera itself.
+
+        Args:
+            silent_us: since the last picture, or since the start if none ever came.
+            utc_ns: now.
+        """
+        t_us = silent_us + (self._last_us or 0)
+        return self.apply(View(t_us, 0, (), is_lost=True), utc_ns)
 
     def break_off(self, reason: str) -> tuple[Event, ...]:
-        """Close the open events and forget the tracks: the stream has ended or was interrupted."""
+        """Close the open events and forget the tracks: the stream has ended or was interrupted.
+
+        While the source is lost, the events on the camera itself go on.
+        """
         if self._witness is not None:
             self._witness.broke(reason)
         self._tracker.forget()
         self.rules.forget()
-        return self._host.close_all(reason)
+        return self._host.close_all(reason, also_on_camera=reason != SOURCE_LOST)
 
     def _detect(self, frame: Frame, motion: MotionResult) -> tuple[Detection, ...] | None:
         if self._eye is None or not self.wants_detection(frame.t_us, motion):
@@ -252,9 +262,3 @@ def with_motion_rule(camera: CameraConfig) -> CameraConfig:
         return camera
     settings = analytics.rule(MOTION).Config(name=FALLBACK)
     return replace(camera, rules=(*camera.rules, Kinded(MOTION, settings)))
-
-
-def _picture(plane: Image, moving: tuple[Box, ...]) -> Picture:
-    """Give the figures that cost next to nothing."""
-    mean, deviation = cv2.meanStdDev(plane)
-    return Picture(float(mean[0][0]), float(deviation[0][0]), 0.0, 0.0, moving=moving)

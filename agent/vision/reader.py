@@ -7,7 +7,7 @@ of an hour, so that the camera does not lock the account.
 import random
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from agent.core import log
@@ -53,7 +53,7 @@ class Slot:
         with self._lock:
             waiting = self._look
             if waiting is not None and waiting.motion.is_moving and not look.motion.is_moving:
-                look = Look(look.frame, waiting.motion)
+                look = Look(look.frame, replace(waiting.motion, picture=look.motion.picture))
             self._look = look
         self._fresh.set()
 

@@ -14,11 +14,12 @@ from agent.core.clock import NS_PER_MS, Clock
 from agent.core.model import Phase, Signal, View
 from agent.vision import analytics
 from agent.vision.analytics import Places
-from agent.vision.analytics._contract import GROUND, TRACKS
+from agent.vision.analytics._contract import TRACKS
 from agent.vision.config import CameraConfig
 from agent.vision.schedule import is_armed
 
 NO_DETECTOR: Final = "no detector"
+SOURCE_LOST: Final = "source lost"
 
 BUDGET_MS: Final = 2.0  # a step, on average
 FIRST_PAUSE_S: Final = 10.0
@@ -97,6 +98,8 @@ class Rules:
             for item in camera.rules
             for rule in (analytics.rule(item.kind),)
         ]
+        # What the camera itself suffers is known before anybody judges what it sees.
+        self._running.sort(key=lambda item: not item.rule.SPEC.is_on_camera)
         self._last_us: int | None = None
 
     def step(self, view: View, utc_ns: int) -> Said:
@@ -106,7 +109,7 @@ class Rules:
             view: the instant; its `armed_since_us` is filled in for each rule.
             utc_ns: wall time of the instant, for the schedules.
         """
-        passed_us = 0 if self._last_us is None else view.t_us - self._last_us
+        passed_us = 0 if self._last_us is None else max(0, view.t_us - self._last_us)
         self._last_us = view.t_us
         signals: list[tuple[str, Signal]] = []
         disarmed: list[str] = []
@@ -116,8 +119,11 @@ class Rules:
             self._arm(item, view.t_us, utc_ns)
             if was_armed and item.armed_since_us is None:
                 disarmed.append(item.name)
-            item.blind = self._blindness(item)
-            item.blind_us += view.gap_us or (passed_us if item.blind else 0)
+                item.open_keys.clear()
+            item.blind = self._blindness(item, view)
+            item.blind_us += passed_us if item.blind or view.gap_us else 0
+            if view.is_lost and not item.rule.SPEC.is_on_camera:
+                continue
             said, fault = self._ask(item, view)
             self._note_keys(item, said)
             if item.armed_since_us is not None:
@@ -126,10 +132,14 @@ class Rules:
         return Said(tuple(signals), tuple(disarmed), tuple(faults))
 
     def forget(self) -> None:
-        """Begin anew: the stream was interrupted for too long to bridge."""
+        """Begin anew: the stream was interrupted for too long to bridge.
+
+        Rules on the camera itself go on: the interruption is one of the things they tell.
+        """
         for item in self._running:
-            item.state = item.rule.initial()
-            item.open_keys.clear()
+            if not item.rule.SPEC.is_on_camera:
+                item.state = item.rule.initial()
+                item.open_keys.clear()
 
     def blindness(self) -> dict[str, Blindness]:
         """Give what each rule can not see, by its name."""
@@ -142,18 +152,22 @@ class Rules:
         """Give the mean time of a step of each rule."""
         return {item.name: round(item.cost_ms, 3) for item in self._running}
 
-    def _blindness(self, item: _Running) -> str:
-        """Say why a rule cannot see; those on the picture itself always can."""
-        needs = item.rule.SPEC.needs
-        if TRACKS not in needs:
+    def _blindness(self, item: _Running, view: View) -> str:
+        """Say why a rule cannot see; those on the camera itself always can."""
+        spec = item.rule.SPEC
+        if spec.is_on_camera or spec.blinds:
             return ""
-        if not self._has_detector:
+        if view.is_lost:
+            return SOURCE_LOST
+        if TRACKS in spec.needs and not self._has_detector:
             return NO_DETECTOR
-        for other in self._running:
-            for key in sorted(other.open_keys):
-                if other.rule.SPEC.blinds.get(key) in needs:
-                    return key
-        return ""
+        keys = [
+            key
+            for other in self._running
+            for key in sorted(other.open_keys)
+            if spec.needs & other.rule.SPEC.blinds.get(key, frozenset())
+        ]
+        return keys[0] if keys else ""
 
     def _note_keys(self, item: _Running, said: Sequence[Signal]) -> None:
         if not item.rule.SPEC.blinds:
@@ -173,12 +187,12 @@ class Rules:
 
     def _ask(self, item: _Running, view: View) -> tuple[Sequence[Signal], Fault | None]:
         item.gap_us = max(item.gap_us, view.gap_us)
-        if item.blind and GROUND in item.rule.SPEC.needs:  # what it measures would be wrong
-            return (), None
         if view.t_us < item.paused_until_us or item.skipped < int(item.cost_ms / BUDGET_MS):
             item.skipped += 1
             return (), None
         view = replace(view, armed_since_us=item.armed_since_us, gap_us=item.gap_us)
+        if item.blind:  # what is hidden from it has gone, for all it knows
+            view = replace(view, tracks=(), picture=None)
         item.skipped = item.gap_us = 0
         item.views.append(view)
         begun_ns = self._clock.mono_ns()
@@ -196,4 +210,5 @@ class Rules:
         item.paused_until_us = t_us + round(item.pause_s * _US_PER_S)
         item.pause_s = min(LONGEST_PAUSE_S, 2 * item.pause_s)
         item.state = item.rule.initial()
+        item.open_keys.clear()
         return fault

@@ -24,6 +24,7 @@ class Plane:
         self.t_us = round(t_s * 1e6)
         self.utc_ns = BASE_NS + self.t_us * 1000
         self.index = index
+        self.camera_utc_ns, self.is_corrupt = None, False
         self._luma = luma
 
     def luma(self) -> np.ndarray:

@@ -126,7 +126,7 @@ def test_a_rule_that_watches_the_camera_blinds_those_that_need_what_it_misses():
         phase = phases.get(view.t_us // 200_000)
         return state, () if phase is None else (Signal(phase, "dark", view.t_us),)
 
-    spec = replace(watch.rule.SPEC, blinds={"dark": "tracks"})
+    spec = replace(watch.rule.SPEC, blinds={"dark": frozenset({"tracks"})})
     watch.rule = SimpleNamespace(SPEC=spec, initial=watch.rule.initial, step=step)
     seen = []
     for n in range(30):

@@ -24,6 +24,8 @@ BY_SENSITIVITY: Final = -1
 """Default of a key whose value the rule's sensitivity chooses; no allowed value is negative."""
 
 TRACKS, GROUND, PICTURE = "tracks", "ground", "picture"
+SHIFT, PATCHES, SIMILARITY = "shift_frac", "patches", "similarity"
+"""Figures of `Picture` that cost something; the others come with every picture asked for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,8 +37,13 @@ class Spec:
     onvif_topic: str  # "" where ONVIF has none
     version: int
     is_lasting: bool = False  # its events may last for days: never split, the clip shows the start
-    blinds: Mapping[str, str] = field(default_factory=dict)
-    """Keys of its events that make rules blind, and the need that those rules have."""
+    is_on_camera: bool = False
+    """It judges the camera, not what happens before it: it is told while no picture comes, is never
+    blind, and a loss of the source ends none of its events."""
+    blinds: Mapping[str, frozenset[str]] = field(default_factory=dict)
+    """Keys of its events that make rules blind, and the needs of which those rules have one."""
+    onvif_topics: Mapping[str, str] = field(default_factory=dict)  # by the event's label, if finer
+    figures: frozenset[str] = frozenset()  # of SHIFT, PATCHES, SIMILARITY: the costly ones
 
 
 @dataclass(frozen=True, slots=True)
