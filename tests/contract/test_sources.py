@@ -13,6 +13,7 @@ from agent.core.clock import RealClock
 from agent.core.errors import SourceLost
 from drivers import file as file_driver
 from drivers import rtsp as rtsp_driver
+from drivers import v4l2 as v4l2_driver
 from drivers._contract import Source
 from tests import footage
 from tests.simcamera import PASSWORD, USER, SimCamera
@@ -28,14 +29,29 @@ def camera() -> Iterator[SimCamera]:
         yield started
 
 
-@pytest.fixture(params=["rtsp", "file", "file-realtime", "file-hevc", "file-bframes"])
+@pytest.fixture(
+    params=[
+        "rtsp",
+        "rtsp-udp",
+        "rtsp-auto",
+        "v4l2",
+        "file",
+        "file-realtime",
+        "file-hevc",
+        "file-bframes",
+    ]
+)
 def build(request: pytest.FixtureRequest, tmp_path: Path) -> Build:
     """Give a maker of sources that would go on for ever."""
-    if request.param == "rtsp":
+    if request.param == "v4l2":
+        usb = v4l2_driver.Config(tmp_path, "raw", width_px=320, height_px=180, rate_per_s=10)
+        return lambda: v4l2_driver.V4l2Source(usb, RealClock(), _made_camera)
+    if request.param.startswith("rtsp"):
         camera = request.getfixturevalue("camera")
         password = tmp_path / "password"
         password.write_text(PASSWORD + "\n")
-        config = rtsp_driver.Config(camera.url, USER, password, stall_s=2)
+        transport = {"rtsp-udp": "udp", "rtsp-auto": "auto"}.get(request.param, "tcp")
+        config = rtsp_driver.Config(camera.url, USER, password, stall_s=2, transport=transport)
         return lambda: rtsp_driver.build(config, RealClock())
     path = {
         "file-hevc": lambda: footage.numbered(30, codec="libx265"),
@@ -44,6 +60,12 @@ def build(request: pytest.FixtureRequest, tmp_path: Path) -> Build:
     is_realtime = request.param == "file-realtime"
     file_config = file_driver.Config(path, is_looped=True, is_realtime=is_realtime)
     return lambda: file_driver.build(file_config, RealClock())
+
+
+def _made_camera(_config: v4l2_driver.Config) -> av.container.InputContainer:
+    """A device that gives raw pictures when they are due, as a real one does."""
+    played = f"movie={footage.numbered(60)}:loop=0,setpts=N/{footage.FPS}/TB,realtime"
+    return av.open(played, format="lavfi")
 
 
 def test_stream_is_described(build: Build) -> None:
