@@ -22,6 +22,7 @@ def add(words: Any) -> None:
     """Declare the commands."""
     _add_analyse(words)
     _add_calibrate(words)
+    _add_derive(words)
     _add_tune(words)
 
 
@@ -60,6 +61,14 @@ def _add_calibrate(words: Any) -> None:
     calibrate.add_argument("--out", type=Path, required=True, metavar="FILE.json")
     calibrate.add_argument("--grid", type=Path, metavar="FILE.jpg", help="draw the grid over it")
     calibrate.add_argument("--by", default="", metavar="NAME", help="who measured (the user)")
+
+
+def _add_derive(words: Any) -> None:
+    derive = command(words, "derive", _derive, "a masked copy of a sealed clip, for giving away")
+    derive.add_argument("clip", type=Path, metavar="CLIP_FOLDER")
+    config_options(derive)
+    derive.add_argument("--out", type=Path, required=True, metavar="DIR")
+    derive.add_argument("--reason", default="", metavar="TEXT", help="told in its manifest")
 
 
 def _add_tune(words: Any) -> None:
@@ -122,6 +131,12 @@ def _calibrate(options: argparse.Namespace) -> int:
     for name, fact in found.facts.items():
         print(f"{name:9} {fact}")
     print(f"{found.path}: written; name it in calibration_path of the camera")
+    return EXIT_OK
+
+
+def _derive(options: argparse.Namespace) -> int:
+    folder, key = workbench.derive(options)
+    print(f"{folder}: made; look at it, then check with: outpost verify {folder} --key {key}")
     return EXIT_OK
 
 

@@ -174,6 +174,47 @@ def tune(options: Any, watch: Watch) -> "Table":
     return tuning.tune(camera, calibration.of(camera), items, RealClock())
 
 
+def derive(options: Any) -> tuple[Path, str]:
+    """Make a masked copy of a sealed clip.
+
+    Args:
+        options: clip, config, set, out, reason as the command line has them.
+
+    Returns:
+        The copy's folder, and the file of the public key that it verifies with.
+
+    Raises:
+        ConfigError: no masks, no key, or another camera.
+        IntegrityError: the original is not what was sealed.
+    """
+    from agent import __version__
+    from agent.evidence import custody
+    from agent.evidence.keys import DeviceKey
+    from agent.vision import derive as copying
+
+    settings = app.load_config(options.config, options.set, check_files=False)
+    key_path = settings.state_dir / app.KEY
+    if not key_path.exists():
+        raise ConfigError(f"{key_path}: no key; allowed: on the device that sealed the clip")
+    key = DeviceKey.load_or_create(key_path)
+    document, _ = copying.manifest_of(options.clip, key.public)
+    clock, database = RealClock(), settings.state_dir / app.DATABASE
+
+    def note(parent: str, copy: str, reason: str) -> custody.Head:
+        detail = {"copy": copy, "reason": reason}
+        return custody.note(database, clock, "clip.derived", parent, detail)
+
+    order = copying.Order(
+        camera=_camera(settings, document["camera"]),
+        key=key,
+        version=__version__,
+        reason=options.reason or copying.REASON,
+        clock=clock,
+        note=note,
+    )
+    return copying.derive(options.clip, options.out, order), str(key_path.with_suffix(".pub"))
+
+
 def _logs(names: Sequence[str]) -> tuple[list[Path], str]:
     """Give the files, oldest first, and the one camera that they are of."""
     from agent.vision import tracklog

@@ -4,16 +4,19 @@ import hashlib
 import json
 import sqlite3
 from collections.abc import Iterable, Mapping, MutableMapping
+from contextlib import closing
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from agent.core import wire
 from agent.core.clock import NS_PER_MS, Clock
-from agent.core.errors import ChainBroken
+from agent.core.errors import ChainBroken, StorageError
 from agent.evidence.keys import DeviceKey, PublicKey, envelope, open_envelope
 
 PAYLOAD_TYPE = "application/vnd.outpost.custody+json"
 NO_HASH = "0" * 64
+NOTE_TIMEOUT_S = 15.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +59,31 @@ def append(
         ),
     )
     return Head(last.seq + 1, digest)
+
+
+def note(
+    database: Path, clock: Clock, kind: str, subject: str, detail: Mapping[str, object]
+) -> Head:
+    """Add an entry from beside the agent, which may be running.
+
+    Raises:
+        StorageError: the database is not there or does not take it.
+    """
+    try:
+        with closing(
+            sqlite3.connect(
+                f"{database.absolute().as_uri()}?mode=rw",
+                uri=True,
+                timeout=NOTE_TIMEOUT_S,
+                isolation_level=None,
+            )
+        ) as connection:
+            connection.execute("BEGIN IMMEDIATE")
+            added = append(connection, clock, kind, subject, detail)
+            connection.execute("COMMIT")
+    except sqlite3.Error as error:
+        raise StorageError(f"custody {database}: {error}") from error
+    return added
 
 
 def head(connection: sqlite3.Connection) -> Head:

@@ -1,5 +1,7 @@
 """What the device signs for one hand-over: the files, their hashes, and where they come from."""
 
+import base64
+import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -47,6 +49,7 @@ class ManifestFacts:
     sources: tuple[tuple[str, int], ...]  # sha256 and start of the segments it was cut from
     custody_seq: int
     custody_hash: str
+    derived_from: Mapping[str, object] | None = None  # of a copy that was changed
 
 
 def seal(
@@ -58,7 +61,10 @@ def seal(
         MalformedMessage: the facts do not fit the schema, or a file's name is not allowed.
         OSError: the disk refuses.
     """
-    document = wire.check("manifest", _document(facts, files, clock))
+    told = _document(facts, files, clock)
+    if facts.derived_from is not None:
+        told["derived_from"] = dict(facts.derived_from)
+    document = wire.check("manifest", told)
     _check_names(document)
     signed = envelope(key, PAYLOAD_TYPE, wire.canonical(document))
     write_atomic(folder / FILE_NAME, wire.encode(signed))
@@ -81,6 +87,11 @@ def read(signed: wire.Json, key: PublicKey) -> wire.Json:
         raise MalformedMessage("manifest: not in canonical form; allowed: sorted keys, no spaces")
     _check_names(document)
     return document
+
+
+def payload_sha256(signed: wire.Json) -> str:
+    """Give the hash by which another manifest names this one: of the bytes that are signed."""
+    return hashlib.sha256(base64.b64decode(signed["payload"])).hexdigest()
 
 
 def check_file(found: FileHash, entry: wire.Json) -> None:

@@ -112,6 +112,8 @@ def _hand_over(
         yield Check(f"{name}/{manifest.FILE_NAME}", str(error))
         return
     yield Check(f"{name}/{manifest.FILE_NAME}: signed by {device_key.keyid}")
+    if "derived_from" in document:
+        yield Check(f"{name}: {_origin(document['derived_from'])}")
     named = {manifest.FILE_NAME}
     for entry in document["files"]:
         yield _file(folder, entry)
@@ -121,6 +123,14 @@ def _hand_over(
     for found in sorted(folder.iterdir()):
         if found.name not in named:
             yield Check(f"{name}/{found.name}", "does not stand in the manifest")
+
+
+def _origin(derived: wire.Json) -> str:
+    masks = ", ".join(mask["name"] for mask in derived["masks"])
+    return (
+        f"a copy of clip {derived['clip_id']} (manifest {derived['manifest_sha256']}) with"
+        f" {masks} blacked out by {derived['tool']} {derived['version']}: {derived['reason']}"
+    )
 
 
 def _without_manifest(path: Path) -> Iterator[Check]:
@@ -197,6 +207,16 @@ def _entries(stream: BinaryIO, heads: list[wire.Json]) -> Iterator[wire.Json]:
             heads.append(document)
         else:
             yield document
+
+
+def envelope_of(folder: Path) -> wire.Json:
+    """Read the signed manifest of a hand-over, unchecked.
+
+    Raises:
+        IntegrityError: it is no envelope.
+        OSError: it cannot be read.
+    """
+    return _envelope(folder / manifest.FILE_NAME)
 
 
 def _envelope(path: Path) -> wire.Json:
