@@ -2,7 +2,7 @@
 
 import os
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Protocol
@@ -83,6 +83,11 @@ class Counters(Protocol):
     @property
     def inferences(self) -> int:
         """Runs of the detector."""
+        ...
+
+    @property
+    def blind(self) -> Sequence[Mapping[str, object]]:
+        """Rules that cannot see, or could not for a time: rule, reason, total_s."""
         ...
 
 
@@ -182,6 +187,7 @@ class Telemetry:
             "frames": counters.frames,
             "inferences": counters.inferences,
             "ring_bytes": health.ring_bytes,
+            "blind": list(counters.blind),
         }
 
     def _tell_changes(self) -> None:

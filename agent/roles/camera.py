@@ -137,6 +137,7 @@ def _status(
                 "frames": seen.frames,
                 "inferences": seen.inferences,
                 "tracks": seen.tracks,
+                "blind": list(seen.blind),
             }
         )
     return {

@@ -48,6 +48,7 @@ class AnalysisHealth:
     inferences: int
     tracks: int
     lag_ms: int | None
+    blind: tuple[Mapping[str, object], ...] = ()  # rule, reason (empty: it sees again), total_s
 
 
 class Intake:
@@ -206,6 +207,7 @@ class Intake:
                 inferences=int(said.get("inferences", 0)),
                 tracks=int(said.get("tracks", 0)),
                 lag_ms=said.get("lag_ms"),
+                blind=_blind(said.get("blind", {})),
             )
         with self._lock:
             self._health[camera] = after
@@ -219,6 +221,17 @@ class Intake:
         _log.info("detector " + said["type"], model=self._model, reason=said.get("reason", ""))
         self._left_open_reason = "analysis restarted"
         self._settle()
+
+
+def _blind(said: Mapping[str, Mapping[str, Any]]) -> tuple[Mapping[str, object], ...]:
+    return tuple(
+        {
+            "rule": rule,
+            "reason": str(item.get("reason", "")),
+            "total_s": float(item.get("total_s", 0)),
+        }
+        for rule, item in sorted(said.items())
+    )
 
 
 def _is_old(connection: sqlite3.Connection, known_state: str, event: Event) -> bool:

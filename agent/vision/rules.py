@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 from agent.core.clock import NS_PER_MS, Clock
-from agent.core.model import Phase, Signal, View
+from agent.core.model import Phase, Signal, Track, View
 from agent.vision import analytics
 from agent.vision.analytics import Places
 from agent.vision.analytics._contract import TRACKS
@@ -74,6 +74,7 @@ class _Running:
     views: deque[View] = field(default_factory=lambda: deque(maxlen=WINDOW))
     blind: str = ""
     blind_us: int = 0
+    blind_until_us: int | None = None
     open_keys: set[str] = field(default_factory=set)
 
 
@@ -192,7 +193,10 @@ class Rules:
             return (), None
         view = replace(view, armed_since_us=item.armed_since_us, gap_us=item.gap_us)
         if item.blind:  # what is hidden from it has gone, for all it knows
+            item.blind_until_us = view.t_us
             view = replace(view, tracks=(), picture=None)
+        elif item.blind_until_us is not None:
+            view = replace(view, tracks=_seen_since(view.tracks, item.blind_until_us))
         item.skipped = item.gap_us = 0
         item.views.append(view)
         begun_ns = self._clock.mono_ns()
@@ -212,3 +216,12 @@ class Rules:
         item.state = item.rule.initial()
         item.open_keys.clear()
         return fault
+
+
+def _seen_since(tracks: Sequence[Track], t_us: int) -> tuple[Track, ...]:
+    """Leave out of the histories what a rule could not see: it would be told late, or falsely."""
+    return tuple(
+        replace(track, history=history)
+        for track in tracks
+        if (history := tuple(point for point in track.history if point.t_us > t_us))
+    )

@@ -41,6 +41,7 @@ class Camera:
 class Counted:
     frames: int = 0
     inferences: int = 0
+    blind: tuple = ()
 
 
 class Box:
@@ -49,6 +50,7 @@ class Box:
     def __init__(self, folder: Path) -> None:
         self.messages: list[Message] = []
         self.camera = Camera()
+        self.blind = ()
         self.workers: dict[str, WorkerHealth] = {}
         self.parts: dict[str, WorkerHealth] = {}
         self.facts = Facts(
@@ -56,7 +58,7 @@ class Box:
             queues=lambda: {"alarm": 2, "telemetry": 0},
             files_waiting=lambda: 3,
             cameras={"gate": lambda: self.camera},
-            counters=lambda _name: Counted(100, 7),
+            counters=lambda _name: Counted(100, 7, self.blind),
             workers=lambda: self.workers,
             parts=lambda: self.parts,
         )
@@ -110,6 +112,7 @@ def test_beats_at_the_start_and_then_every_period(box: Box) -> None:
 
 def test_a_beat_holds_what_it_was_given(box: Box) -> None:
     box.camera = Camera(lag_ms=-12, packets=900, dropped=4, ring_bytes=5000)
+    box.blind = ({"rule": "over-kerb", "reason": "dark", "total_s": 61.5},)
     box.workers = {"recorder gate": health("running"), "clip": health("x" * 100)}
     head = {"payloadType": "t", "payload": "", "signatures": [signature()]}
     box.facts = replace(
@@ -127,6 +130,7 @@ def test_a_beat_holds_what_it_was_given(box: Box) -> None:
             "frames": 100,
             "inferences": 7,
             "ring_bytes": 5000,
+            "blind": [{"rule": "over-kerb", "reason": "dark", "total_s": 61.5}],
         }
     ]
     assert body["queues"] == {"alarm": 2, "telemetry": 0}

@@ -2,14 +2,17 @@
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
 
 from agent.core.clock import SimClock
+from agent.core.config import Kinded
 from agent.core.model import EventState, Phase, Picture, View
-from agent.vision import lines
+from agent.vision import analytics, lines
 from agent.vision.analytics import camera_health as health
-from agent.vision.analytics._contract import Places
-from agent.vision.pipeline import SOURCE_LOST, Pipeline
+from agent.vision.analytics._contract import GROUND, Places
+from agent.vision.pipeline import Pipeline
+from agent.vision.rules import SOURCE_LOST, Blindness
 from benchmarks import health as bench
 from firmware_sim import picture_faults as faults
 from tests.vision.support import BIKES, PLAZA
@@ -182,6 +185,58 @@ def test_a_camera_that_never_came_is_lost_too():
     assert opened.label == "lost"
     (closed,) = line.step(shots(faults.Plan("", 1))[0]).events
     assert closed.reason == "back"
+
+
+def loiter(**options):
+    config = analytics.rule("loiter").Config(name="stays", zone="place", dwell_s=5.0, **options)
+    return Kinded("loiter", config)
+
+
+@pytest.mark.parametrize("maker", [faults.black, faults.overexposed, faults.frozen])
+def test_who_cannot_see_is_blind_and_that_is_told(maker):
+    plan = maker(np.random.default_rng(1))
+    standing = replace(plan, people=lambda _t_s: ((0.4, 0.5, 0.1, 0.3),))
+    line = Pipeline(bench.camera([loiter(), bench.health_rule()]), bench.People(), 0.4, SimClock())
+    said, reasons = [], []
+    for look in shots(standing):
+        said += line.step(look).events
+        reasons.append(line.rules.blindness()["stays"].reason)
+    (fault,) = (event for event in said if event.kind == "camera_health" and event.end_utc_ns)
+    assert set(reasons) == {"", fault.label}
+    assert reasons[-1] == ""
+    blind_s = (fault.end_utc_ns - fault.start_utc_ns) / 1e9
+    assert line.rules.blindness()["stays"].total_s == pytest.approx(blind_s, abs=6)
+    assert line.rules.blindness()["health"] == Blindness("", 0.0)
+    visits = [event for event in said if event.kind == "loiter"]
+    assert [event.state.value for event in visits] == ["open", "closed", "open"]
+    assert visits[1].end_utc_ns <= fault.start_utc_ns + 2 * 10**9
+
+
+def test_a_moved_camera_blinds_who_needs_the_ground_or_the_picture_and_nobody_else():
+    plan = next(
+        plan
+        for plan in (faults.shifted(np.random.default_rng(seed)) for seed in range(9))
+        if plan.truths
+    )
+    rules = [loiter(), bench.removed_rule(), bench.health_rule()]
+    line = Pipeline(bench.camera(rules), bench.People(), 0.4, SimClock())
+    seen = {"stays": set(), "removed": set()}
+    for look in shots(plan):
+        line.step(look)
+        for name, reasons in seen.items():
+            reasons.add(line.rules.blindness()[name].reason)
+    assert seen == {"stays": {""}, "removed": {"", "moved"}}
+    assert GROUND in health.SPEC.blinds["moved"]
+
+
+def test_while_the_source_is_lost_the_others_are_blind():
+    line = Pipeline(bench.camera([loiter(), bench.health_rule()]), bench.People(), 0.4, SimClock())
+    for look in shots(faults.Plan("", 20)):
+        line.step(look)
+    line.lost(12_000_000, bench.BASE_NS)
+    assert line.rules.blindness()["stays"] == Blindness(SOURCE_LOST, 12.0)
+    line.lost(14_000_000, bench.BASE_NS)
+    assert line.rules.blindness()["stays"] == Blindness(SOURCE_LOST, 14.0)
 
 
 @pytest.fixture(scope="module")

@@ -180,6 +180,10 @@ def test_camera_and_stats_lines_are_remembered(intake: Intake) -> None:
         5,
         80,
     )
+    assert health.blind == ()
+    blind = {"kerb": {"reason": "dark", "total_s": 3.5}}
+    intake.line(lines.line("stats", camera="gate", frames=13, lag_ms=80, blind=blind))
+    assert intake.health("gate").blind == ({"rule": "kerb", "reason": "dark", "total_s": 3.5},)
 
 
 def test_detector_state_and_model_are_remembered(intake: Intake) -> None:
