@@ -5,6 +5,7 @@ detector, the analysis process without MQTT, cryptography and the database.
 """
 
 import importlib
+import inspect as inspect_module
 import pkgutil
 import signal
 import sqlite3
@@ -300,7 +301,17 @@ def _next_boot(connection: sqlite3.Connection) -> int:
 
 
 def _source(choice: Kinded, clock: Clock) -> Any:
-    return importlib.import_module(f"drivers.{choice.kind}").build(choice.settings, clock)
+    module = importlib.import_module(f"drivers.{choice.kind}")
+    if "connect" in inspect_module.signature(module.build).parameters:
+        return module.build(choice.settings, clock, partial(_found_stream, choice.settings, clock))
+    return module.build(choice.settings, clock)
+
+
+def _found_stream(settings: Any, clock: Clock, url: str) -> Any:
+    """Give the RTSP source of an address that another driver has found."""
+    rtsp = importlib.import_module("drivers.rtsp")
+    names = {item.name for item in fields(rtsp.Config)} & {item.name for item in fields(settings)}
+    return rtsp.build(rtsp.Config(url, **{name: getattr(settings, name) for name in names}), clock)
 
 
 def _driver_names() -> list[str]:

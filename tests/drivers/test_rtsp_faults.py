@@ -156,7 +156,7 @@ def test_the_password_may_stand_in_the_query(
     assert PASSWORD not in Path("/proc/self/cmdline").read_text()
 
 
-def test_a_secret_in_the_query_is_refused_and_a_placeholder_needs_its_file() -> None:
+def test_a_secret_in_the_query_is_refused_and_its_stand_in_needs_a_file() -> None:
     with pytest.raises(ConfigError, match=r"password=\{password\}") as caught:
         driver.Config("rtsp://cam/live?password=hunter2")
     assert "hunter2" not in log.redact(str(caught.value))
