@@ -102,7 +102,7 @@ def run(file: Path, overrides: Sequence[str]) -> int:
         try:
             kit = Kit(
                 config=settings,
-                sources={item.id: _source(item.main, clock) for item in settings.cameras},
+                sources={item.id: source(item.main, clock) for item in settings.cameras},
                 analysis_argv=_child_argv(file, overrides),
                 store=store,
                 key=key,
@@ -130,7 +130,7 @@ def analysis(file: Path, overrides: Sequence[str]) -> int:
     process.run(
         settings.cameras,
         lambda camera: (
-            relayed.source(camera.id) if camera.sub is None else _source(camera.sub, clock)
+            relayed.source(camera.id) if camera.sub is None else source(camera.sub, clock)
         ),
         settings.detector,
         settings.state_dir,
@@ -198,8 +198,8 @@ def detect(video: str, every: int, min_score: float, model: str) -> Iterator[Map
 def video_source(video: str, clock: Clock) -> Any:
     """Give the source of a video file or an RTSP address."""
     if video.startswith(URL_SCHEMES):
-        return _source(Kinded("rtsp", _driver_config("rtsp")(url=video)), clock)
-    return _source(Kinded("file", _driver_config("file")(path=Path(video))), clock)
+        return source(Kinded("rtsp", _driver_config("rtsp")(url=video)), clock)
+    return source(Kinded("file", _driver_config("file")(path=Path(video))), clock)
 
 
 def verify(path: Path, key: Path, receiver: Path | None) -> "Report":
@@ -300,7 +300,8 @@ def _next_boot(connection: sqlite3.Connection) -> int:
     return int(connection.execute("SELECT value FROM meta WHERE key = 'boot'").fetchone()[0])
 
 
-def _source(choice: Kinded, clock: Clock) -> Any:
+def source(choice: Kinded, clock: Clock) -> Any:
+    """Give the source of a chosen driver; nothing is opened yet."""
     module = importlib.import_module(f"drivers.{choice.kind}")
     if "connect" in inspect_module.signature(module.build).parameters:
         return module.build(choice.settings, clock, partial(_found_stream, choice.settings, clock))

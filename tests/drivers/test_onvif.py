@@ -183,7 +183,7 @@ def test_the_stream_is_taken_and_found_again_under_another_address(tmp_path: Pat
         SimCamera(footage.numbered(60)) as second,
         SimOnvif(main=first.url) as camera,
     ):
-        source = app._source(
+        source = app.source(
             Kinded("onvif", config(camera.port, tmp_path, open_timeout_s=5.0)), RealClock()
         )
         assert source.open().codec == "h264"
