@@ -110,7 +110,7 @@ class Camera:
         )
 
 
-class Handler(BaseHTTPRequestHandler):
+class Exchange(BaseHTTPRequestHandler):
     """One HTTP request."""
 
     protocol_version = "HTTP/1.1"
@@ -426,7 +426,7 @@ def main(argv: list[str] | None = None) -> int:
     options = parser.parse_args(argv)
     camera = Camera(options)
     web = ThreadingHTTPServer(
-        (options.host, options.port), type("Bound", (Handler,), {"camera": camera})
+        (options.host, options.port), type("Bound", (Exchange,), {"camera": camera})
     )
     camera.port = int(web.server_address[1])
     control = socketserver.ThreadingTCPServer(
