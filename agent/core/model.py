@@ -150,6 +150,7 @@ class Picture:
     similarity: Mapping[str, float] = field(default_factory=dict)  # zone to its reference, -1..1
     clock_offset_s: float | None = None  # the camera's clock minus ours
     corrupt_share: float = 0.0  # of the pictures of the last minute
+    change_max: float = 0.0  # of the pixel that has changed most since the look before
 
 
 @dataclass(frozen=True, slots=True)

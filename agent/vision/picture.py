@@ -97,6 +97,7 @@ class Figures:
         edges = cv2.Laplacian(smooth, cv2.CV_16S)
         is_same_size = self._before.shape == plane.shape
         change = cv2.norm(plane, self._before, cv2.NORM_L1) / plane.size if is_same_size else 0.0
+        change_max = cv2.norm(plane, self._before, cv2.NORM_INF) if is_same_size else 0.0
         self._before = plane
         is_blank = spread < MIN_SPREAD
         patches, shift = self._patches, self._shift
@@ -117,6 +118,7 @@ class Figures:
             similarity={} if is_blank else self._similarity(plane, frame.t_us),
             clock_offset_s=_clock_offset_s(frame),
             corrupt_share=self._corrupt_share(),
+            change_max=change_max,
         )
 
     def _similarity(self, plane: Image, t_us: int) -> dict[str, float]:

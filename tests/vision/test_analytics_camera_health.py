@@ -1,7 +1,10 @@
 """Faults of a camera: one event a mode, as rendered over real footage and as plain figures."""
 
+import itertools
 from dataclasses import replace
 
+import av
+import cv2
 import numpy as np
 import pytest
 
@@ -11,15 +14,22 @@ from agent.core.model import EventState, Phase, Picture, View
 from agent.vision import analytics, lines
 from agent.vision.analytics import camera_health as health
 from agent.vision.analytics._contract import GROUND, Places
+from agent.vision.config import MotionConfig
 from agent.vision.pipeline import Pipeline
 from agent.vision.rules import SOURCE_LOST, Blindness
 from benchmarks import health as bench
 from firmware_sim import picture_faults as faults
-from tests.vision.support import BIKES, PLAZA
+from tests.vision.support import BIKES, PLAZA, frames
 
 NOWHERE = Places({}, {})
 GOOD = Picture(
-    luma_mean=110.0, luma_sd=40.0, sharpness=100.0, change=1.5, shift_frac=0.0, clock_offset_s=0.1
+    luma_mean=110.0,
+    luma_sd=40.0,
+    sharpness=100.0,
+    change=1.5,
+    change_max=90.0,
+    shift_frac=0.0,
+    clock_offset_s=0.1,
 )
 
 
@@ -89,13 +99,21 @@ def test_value_and_baseline_are_told():
 
 
 def test_a_frozen_picture_needs_half_a_minute_without_the_smallest_change():
-    frozen = bad(change=0.0)
+    frozen = bad(change=0.0, change_max=0.0)
     said = play([GOOD] * 60 + [frozen] * 100 + [GOOD] * 40)
-    assert told(said) == [(Phase.BEGIN, "frozen", 60.5), (Phase.END, "frozen", 80.0)] or told(
-        said
-    ) == [(Phase.BEGIN, "frozen", 61.0), (Phase.END, "frozen", 80.0)]
-    assert play([GOOD] * 60 + [frozen] * 50 + [GOOD] * 40) == []
-    assert play([GOOD] * 60 + [bad(change=0.01)] * 100) == []
+    assert told(said) == [(Phase.BEGIN, "frozen", 59.5), (Phase.END, "frozen", 80.0)]
+    assert play([GOOD] * 60 + [frozen] * 58 + [GOOD] * 40) == []
+    assert play([GOOD] * 60 + [bad(change=0.01, change_max=3.0)] * 100) == []
+
+
+def test_key_frames_of_a_frozen_picture_are_no_life_and_a_written_clock_is():
+    coded_anew = bad(change=0.9, change_max=22.0)
+    refined = bad(change=0.0025, change_max=2.0)
+    frozen = [coded_anew, refined, *[bad(change=0.0, change_max=0.0)] * 3] * 40
+    ((_, mode, at_s),) = told(play([GOOD] * 150 + frozen, fps=5.0))
+    assert (mode, at_s) == ("frozen", pytest.approx(60, abs=1))
+    clock = [bad(change=0.05, change_max=80.0), *[bad(change=0.0, change_max=0.0)] * 4] * 40
+    assert play([GOOD] * 150 + clock, fps=5.0) == []
 
 
 def test_nothing_is_usual_in_the_first_half_minute():
@@ -259,3 +277,45 @@ def test_a_moving_camera_is_no_place_for_it():
     scenes = list(bench.scenes(faults.untouched, pictures, [bench.health_rule()], [1]))
     labels = {event.label for _, _, events in scenes for event in events}
     assert labels <= {"moved", "blurred"}
+
+
+def coded(path, pictures, bit_rate: int) -> None:
+    """Write a file as a camera's encoder would: ten pictures a second, a key frame each second."""
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libx264", rate=10)
+        stream.width, stream.height, stream.pix_fmt = 640, 360, "yuv420p"
+        stream.bit_rate, stream.gop_size = bit_rate, 10
+        stream.codec_context.max_b_frames = 0
+        for picture in pictures:
+            frame = av.VideoFrame.from_ndarray(picture, format="rgb24")
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+
+
+@pytest.mark.video
+@pytest.mark.parametrize("bit_rate", [150_000, 1_000_000])
+@pytest.mark.parametrize("has_clock", [False, True])
+def test_one_picture_coded_again_and_again_is_frozen_but_not_with_a_running_clock(
+    tmp_path, bit_rate, has_clock
+):
+    live = [frame.rgb(640, 360) for frame in itertools.islice(frames(PLAZA), 50)]
+    pictures = live + [live[-1]] * 500
+    if has_clock:
+        pictures = [picture.copy() for picture in pictures]
+        for index, picture in enumerate(pictures):
+            cv2.putText(picture, f"07:40:{index // 10:02d}", (10, 24), 0, 0.6, (255, 255, 255), 1)
+    coded(tmp_path / "frozen.mp4", pictures, bit_rate)
+    line = Pipeline(
+        replace(bench.camera([bench.health_rule()]), motion=MotionConfig()),
+        bench.People(),
+        0.4,
+        SimClock(),
+    )
+    said = []
+    for frame in frames(tmp_path / "frozen.mp4"):
+        motion = line.watch(frame)
+        if motion is not None:
+            frame_view = View(frame.t_us, 0, (), picture=motion.picture)
+            said += line.apply(frame_view, frame.utc_ns).events
+    labels = [event.label for event in said]
+    assert labels == ([] if has_clock else ["frozen"])

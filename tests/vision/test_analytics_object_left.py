@@ -4,13 +4,18 @@ from dataclasses import replace
 
 import pytest
 
+from agent.core.clock import RealClock
 from agent.core.model import Box, Patch, Phase, Picture, Point, Sight, Track, TrackPoint, View, Zone
+from agent.vision import detect, offline
 from agent.vision.analytics import object_left
 from agent.vision.analytics._contract import Places
+from agent.vision.config import DetectorConfig, MotionConfig
 from benchmarks import health as bench
 from firmware_sim import picture_faults as faults
 from firmware_sim import scene_changes as changes
-from tests.vision.support import PLAZA
+from tests.vision.support import PLAZA, SHARED, FileSource
+
+LAB = SHARED / "media" / "lab"
 
 CORNERS = (Point(0.2, 0.2), Point(0.9, 0.2), Point(0.9, 0.9), Point(0.2, 0.9))
 PLACES = Places({"place": Zone("place", CORNERS)}, {})
@@ -111,3 +116,20 @@ def test_rendered_things(maker, plaza):
     assert score.recall >= 0.95, score.missed
     assert len(score.false) <= 1, score.false
     assert bench.left_rule().settings.left_s == changes.LEFT_S
+
+
+@pytest.mark.video
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "clip",
+    [PLAZA, LAB / "one-by-one-person-detection.mp4", LAB / "car-detection.mp4"],
+    ids=lambda path: path.stem,
+)
+def test_with_the_real_detector_real_footage_has_no_thing_left(clip):
+    """Persons stand still for longer than it takes in one of them."""
+    if not clip.exists():
+        pytest.skip(f"{clip.name} may not be committed and ../shared is absent")
+    rules = [bench.left_rule(), bench.health_rule(), bench.removed_rule()]
+    camera = replace(bench.camera(rules), motion=MotionConfig())
+    eye = detect.load(DetectorConfig(model="int8"), RealClock())
+    assert list(offline.analyse_lines(FileSource(clip), camera, eye, 0.4, RealClock())) == []

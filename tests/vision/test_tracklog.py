@@ -75,6 +75,7 @@ def test_every_part_of_a_view_is_kept(tmp_path):
         similarity={"door": 0.75},
         clock_offset_s=-1.5,
         corrupt_share=0.25,
+        change_max=40.0,
     )
     one = track(
         [point(1), point(2, sight=Sight.PREDICTED)],

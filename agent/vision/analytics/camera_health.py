@@ -12,6 +12,7 @@ from typing import Annotated, ClassVar, Final
 from agent.core.config import Doc, Length, Pattern, Range
 from agent.core.model import Phase, Picture, Signal, View
 from agent.vision.analytics import _hold as holds
+from agent.vision.analytics import _stillness as still
 from agent.vision.analytics._contract import (
     BY_SENSITIVITY,
     GROUND,
@@ -52,8 +53,6 @@ SPEC: Final = Spec(
 )
 
 ELSEWHERE_FRAC: Final = 1.0  # what `Picture.shift_frac` says of another view altogether
-SAME_LEVELS: Final = 0.002  # grey levels of mean change between two looks at the same picture
-SAME_LOOKS: Final = 3
 MIN_SPREAD: Final = 6.0  # grey levels: with less contrast sharpness and place mean nothing
 BLACK_SPREAD: Final = 4.0  # grey levels: with less, dark is black and not night
 SETTLE_S: Final = 30.0  # before the camera's usual figures are known
@@ -118,7 +117,7 @@ class State:
     looks: int = 0  # that were learned from
     spread: float = 0.0  # usual contrast, grey levels
     crispness: float = 0.0  # usual sharpness by contrast
-    same_looks: int = 0
+    stillness: still.Stillness = still.UNKNOWN
     seen_us: int = 0  # the last view with the source there
     is_lost: bool = False
 
@@ -128,6 +127,9 @@ class _Finding:
     is_so: bool
     value: float
     baseline: float
+
+
+_SOUND: Final = _Finding(is_so=False, value=0.0, baseline=0.0)
 
 
 def initial() -> State:
@@ -146,10 +148,12 @@ def step(
     picture = view.picture
     if picture is None:
         return state, signals
-    is_same = state.since_us is not None and not view.gap_us and picture.change <= SAME_LEVELS
-    state = replace(state, same_looks=state.same_looks + 1 if is_same else 0)
+    stillness = still.advance(state.stillness, picture, view.t_us, is_break=view.gap_us > 0)
+    state = replace(state, stillness=stillness)
     findings = _findings(picture, view.t_us, state, rule)
     holding = dict(state.holding)
+    if findings.get(FROZEN, _SOUND).is_so and not holding.get(FROZEN, holds.NONE).is_told:
+        holding[FROZEN] = holds.Hold(since_us=stillness.since_us)
     for mode, found in findings.items():
         if mode not in rule.modes:
             continue
@@ -190,7 +194,7 @@ def _findings(picture: Picture, t_us: int, state: State, rule: Config) -> dict[s
     found[DEGRADED] = _Finding(share > limit, share, 0.0)
     if is_dark or is_bright:  # one cause, one event; the rest cannot be seen
         return found
-    found[FROZEN] = _Finding(state.same_looks >= SAME_LOOKS - 1, picture.change, 0.0)
+    found[FROZEN] = _Finding(state.stillness.is_frozen, picture.change, 0.0)
     if spread < MIN_SPREAD:
         return found
     is_elsewhere = picture.shift_frac == ELSEWHERE_FRAC
