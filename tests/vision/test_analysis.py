@@ -17,6 +17,7 @@ from agent.core.clock import RealClock, SimClock
 from agent.core.config import Kinded
 from agent.core.errors import AuthRefused, ConfigError, SourceLost, Unsupported
 from agent.vision import analysis, lines
+from agent.vision.analytics import camera_health
 from agent.vision.config import DetectorConfig, EventConfig
 from agent.vision.motion import STILL, MotionResult, Pace
 from agent.vision.pipeline import Pipeline
@@ -389,6 +390,25 @@ def test_a_camera_that_falls_silent_has_its_events_closed(tmp_path):
     assert desk.pipeline.open_events == 0
     last = bench.out.of("event")[-1]["event"]
     assert (last["state"], last["reason"]) == ("closed", "source lost")
+
+
+def test_a_silent_camera_is_told_as_lost_until_it_is_back(tmp_path):
+    health = Kinded("camera_health", camera_health.Config(name="health", lost_s=8))
+    bench = Bench(tmp_path, 1, Walker(20.0), events=EventConfig(lost_s=5), rules=(health,))
+    desk, pace, pictures = bench.desks[0], Pace(100.0), iter(frames(PLAZA))
+    for frame in itertools.islice(pictures, 30):
+        bench.feed(frame)
+        bench.clock.advance(0.1)
+        desk.serve(pace)
+    for _ in range(60):
+        bench.clock.advance(0.5)
+        desk.serve(pace)
+    (opened,) = bench.out.of("event")
+    assert (opened["event"]["label"], opened["event"]["state"]) == ("lost", "open")
+    bench.feed(next(pictures))
+    desk.serve(pace)
+    closed = bench.out.of("event")[-1]["event"]
+    assert (closed["event_id"], closed["reason"]) == (opened["event"]["event_id"], "back")
 
 
 def test_a_full_disk_costs_the_snapshot_and_not_the_event(tmp_path):
