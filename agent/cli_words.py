@@ -6,11 +6,13 @@ import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 EXIT_OK, EXIT_FAILED, EXIT_USAGE, EXIT_CONFIG = 0, 1, 2, 78
 
 _UNITS_PER_S = {"utc_ns": 1_000_000_000, "utc_ms": 1000}
+
+T = TypeVar("T")
 
 Command = Callable[[argparse.Namespace], int]
 
@@ -36,15 +38,15 @@ def config_options(parser: argparse.ArgumentParser, *, is_required: bool = True)
     )
 
 
-def bar(files: Sequence[Path], what: str) -> Iterator[Path]:
-    """Pass files on and show on a terminal how far it is; elsewhere show nothing."""
+def bar(items: Sequence[T], what: str) -> Iterator[T]:
+    """Pass things on and show on a terminal how far it is; elsewhere show nothing."""
     if not sys.stderr.isatty():
-        yield from files
+        yield from items
         return
     from rich.console import Console  # noqa: PLC0415 - only where somebody looks
     from rich.progress import track  # noqa: PLC0415
 
-    yield from track(files, what, console=Console(stderr=True), transient=True)
+    yield from track(items, what, console=Console(stderr=True), transient=True)
 
 
 def print_lines(items: Iterable[Mapping[str, Any]]) -> int:

@@ -1,6 +1,7 @@
 """The technician's commands: choosing, measuring and trying."""
 
 import argparse
+import sys
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import partial
@@ -8,7 +9,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from agent import workbench
-from agent.cli_words import EXIT_OK, bar, command, config_options, print_lines, print_table
+from agent.cli_words import (
+    EXIT_FAILED,
+    EXIT_OK,
+    bar,
+    command,
+    config_options,
+    print_lines,
+    print_table,
+)
 from agent.core.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -27,13 +36,19 @@ def add(words: Any) -> None:
 
 
 def _add_analyse(words: Any) -> None:
-    analyse = command(words, "analyse", _analyse, "events of a video, or of track logs")
-    analyse.add_argument("video", nargs="+", metavar="VIDEO_URL_OR_LOG")
+    analyse = command(words, "analyse", _analyse, "events of a video, a folder or track logs")
+    analyse.add_argument("video", nargs="+", metavar="VIDEO_FOLDER_OR_LOG")
     analyse.add_argument("--jsonl", action="store_true", help="one JSON object a line")
     config_options(analyse)
     analyse.add_argument("--camera", default="", help="whose rules (the log's, or the first's)")
     analyse.add_argument(
         "--against", type=Path, metavar="FILE", help="tell what another configuration changes"
+    )
+    analyse.add_argument(
+        "--html", type=Path, metavar="DIR", help="of a folder of recordings: a page of pictures"
+    )
+    analyse.add_argument(
+        "--every", type=float, default=0.0, metavar="S", help="and a picture at every S seconds"
     )
 
 
@@ -82,6 +97,8 @@ def _add_tune(words: Any) -> None:
 
 
 def _analyse(options: argparse.Namespace) -> int:
+    if Path(options.video[0]).is_dir() or options.html is not None:
+        return _review(options)
     logs = [workbench.is_track_log(name) for name in options.video]
     if any(logs) != all(logs) or (not any(logs) and len(options.video) > 1):
         raise ConfigError("analyse: allowed: one video or stream, or track logs of one camera")
@@ -105,6 +122,18 @@ def _analyse(options: argparse.Namespace) -> int:
             f" {event['label']:8} {event['score']:.2f}  {event['reason']}"
         )
     return EXIT_OK
+
+
+def _review(options: argparse.Namespace) -> int:
+    is_folder = len(options.video) == 1 and Path(options.video[0]).is_dir()
+    if not is_folder or options.html is None or options.against is not None or options.every < 0:
+        raise ConfigError("analyse: allowed for recordings: FOLDER --html DIR [--every SECONDS]")
+    found = workbench.review(options, partial(bar, what="looking"))
+    for broken in found.broken:
+        print(f"outpost: {broken.path}: {broken.reason}", file=sys.stderr)
+    read = found.files - len(found.broken)
+    print(f"{options.html / workbench.PAGE}: {read} of {found.files} files read to their end")
+    return EXIT_OK if found.pictures else EXIT_FAILED
 
 
 def _print_difference(options: argparse.Namespace, watch: workbench.Watch) -> int:

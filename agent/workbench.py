@@ -7,20 +7,25 @@ import getpass
 import hashlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from agent import app
 from agent.core.clock import NS_PER_MS, RealClock
 from agent.core.errors import ConfigError
+from agent.core.files import write_atomic
 from agent.roles.config import CameraRole
 from agent.vision.config import CameraConfig
 
 if TYPE_CHECKING:
     from agent.vision.replay import Difference
+    from agent.vision.review import Totals
     from agent.vision.tune import Table
 
 MAX_WHO_CHARS = 64
+PAGE, EVENTS = "index.html", "events.jsonl"
+FOR_EVER_DAYS, NO_LIMIT_MB = 36_500, 1_000_000  # of what a person keeps by hand
 HOURS_OF_A_DAY = 24.0
 LEVELS = ("present", "1", "2", "3", "4", "5")
 EDGE = 0.001  # of the height
@@ -87,8 +92,8 @@ def calibrate(options: Any) -> Calibrated:
     return Calibrated([_point(mark, found) for mark in found.marks], facts, options.out)
 
 
-Watch = Callable[[Sequence[Path]], Iterable[Path]]
-"""Passes files on and shows how far it is."""
+Watch = Callable[[Sequence[Any]], Iterable[Any]]
+"""Passes things on and shows how far it is."""
 
 
 def is_track_log(name: str) -> bool:
@@ -111,6 +116,64 @@ def analyse_video(options: Any) -> Iterator[Mapping[str, Any]]:
     eye = detector.load(settings.detector, clock)
     source = app.video_source(options.video[0], clock)
     return offline.analyse_lines(source, chosen, eye, settings.detector.min_score, clock)
+
+
+def review(options: Any, watch: Watch) -> "Totals":
+    """Go through a folder of recordings; writes `index.html`, `events.jsonl` and track logs.
+
+    Args:
+        options: video, config, set, camera, html, every as the command line has them.
+        watch: shows how far it is.
+
+    Raises:
+        ConfigError: there is no recording in the folder, or the page cannot be written.
+    """
+    from agent.vision import detect as detector
+    from agent.vision import review as reviewing
+    from agent.vision import tracklog
+    from agent.vision.gallery import Gallery
+
+    folder = Path(options.video[0])
+    settings = app.load_config(options.config, options.set, check_files=False)
+    camera = _camera(settings, options.camera)
+    groups = reviewing.groups(folder)
+    if not groups:
+        allowed = ", ".join(sorted(reviewing.SUFFIXES))
+        raise ConfigError(f"{folder}: no recording in it; allowed: files of {allowed}")
+    clock = RealClock()
+    eye = detector.load(settings.detector, clock)
+    study = reviewing.Review(
+        camera,
+        eye,
+        settings.detector.min_score,
+        clock,
+        lambda path: app.video_source(str(path), clock),
+        options.every,
+    )
+    gallery = Gallery(camera, f"{folder} under {options.config}")
+    keeper = tracklog.Keeper(options.html / tracklog.FOLDER, FOR_EVER_DAYS, NO_LIMIT_MB)
+    try:
+        _begin_page(options.html, tracklog.paths(keeper.folder, camera.id))
+        files = iter(watch([recording for group in groups for recording in group]))
+        with (options.html / EVENTS).open("w") as lines:
+            for group in groups:
+                tracks = tracklog.Writer(keeper, tracklog.Session(camera.id, eye.model_id))
+                for shot in study.shots(group[0], islice(files, len(group)), tracks):
+                    gallery.add(shot, study.totals.size_px)
+                    lines.write(reviewing.line(shot))
+                tracks.flush()
+        page = gallery.page(study.scene, study.totals)
+        write_atomic(options.html / PAGE, page.encode())
+    except OSError as error:
+        reason = f"{options.html}: {error.strerror}; allowed: a folder to write to"
+        raise ConfigError(reason) from error
+    return study.totals
+
+
+def _begin_page(out: Path, logs: Iterable[Path]) -> None:
+    out.mkdir(parents=True, exist_ok=True)
+    for path in logs:  # of an earlier review into the same folder
+        path.unlink()
 
 
 def analyse_logs(options: Any, watch: Watch) -> Iterator[Mapping[str, Any]]:
@@ -166,9 +229,10 @@ def tune(options: Any, watch: Watch) -> "Table":
         files = tracklog.paths(folder, camera.id)[-options.days :]
         if not files:
             raise ConfigError(
-                f"tune: no track log of {camera.id} in {folder}; allowed: --log FILES, or let the"
-                " agent run for a day with detector.tracklog_days above 0"
-                f" (it is {settings.detector.tracklog_days})"
+                f"tune: no track log of {camera.id} in {folder}; allowed: let the agent run for a"
+                " day with detector.tracklog_days above 0"
+                f" (it is {settings.detector.tracklog_days}), or --log FILES, which"
+                " outpost analyse FOLDER --html DIR makes of recordings, in DIR/tracks"
             )
     items = tracklog.read(watch(files))
     return tuning.tune(camera, calibration.of(camera), items, RealClock())

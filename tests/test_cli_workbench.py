@@ -218,6 +218,53 @@ def test_an_unknown_camera_is_refused_with_the_known(tmp_path, capsys, folder_wi
     assert "no camera 'nobody'; allowed: yard" in capsys.readouterr().err
 
 
+# A folder of recordings.
+
+
+PLAZA = Path(__file__).parents[1] / "firmware_sim" / "media" / "plaza.mp4"
+
+
+@pytest.mark.video
+def test_analyse_makes_a_page_of_a_folder(tmp_path, capsys, folder_with_camera):
+    folder, out = tmp_path / "in", tmp_path / "out"
+    folder.mkdir()
+    (folder / "a.mp4").write_bytes(PLAZA.read_bytes())
+    (folder / "b.mp4").write_bytes(b"no video")
+    file = folder_with_camera(RULES % "dwell_s = 2.0")
+    words = ["analyse", str(folder), "--config", str(file), "--html", str(out), "--every", "10"]
+    for _ in range(2):  # the second replaces the first
+        assert cli.main(words) == 0
+        told = capsys.readouterr()
+        assert "1 of 2 files read to their end" in told.out
+        assert "b.mp4" in told.err
+        text = (out / "index.html").read_text()
+        events = [json.loads(line) for line in (out / "events.jsonl").read_text().splitlines()]
+        assert {item["event"]["kind"] for item in events} == {"loiter"}
+        assert text.count("<article") == 1 + 4 + len(events)
+    log = tracklog.paths(out / "tracks", "yard")
+    assert cli.main(["tune", "--config", str(file), "--log", *map(str, log)]) == 0
+    assert "rests on 0.7 minutes" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["{in}"],
+        ["{in}", "--html", "{out}", "--every", "-1"],
+        ["{in}", "{in}", "--html", "x"],
+        ["{in}", "--html", "{out}"],
+        ["a.mp4", "--html", "{out}"],
+    ],
+)
+def test_a_folder_that_cannot_be_reviewed_is_refused(tmp_path, capsys, folder_with_camera, words):
+    (tmp_path / "in").mkdir()
+    named = {"in": tmp_path / "in", "out": tmp_path / "out"}
+    words = [word.format(**named) for word in words]
+    assert cli.main(["analyse", *words, "--config", str(folder_with_camera())]) == 78
+    assert "allowed" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
 @pytest.fixture
 def folder_with_camera(tmp_path):
     """Give a maker of configurations: one camera with more keys."""

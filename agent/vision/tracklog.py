@@ -131,7 +131,8 @@ class Writer:
 
     def saw(self, view: View, utc_ns: int) -> None:
         """Keep a view."""
-        if not 0 <= utc_ns - self._begun_utc_ns < FRAME_NS or self._bytes > FRAME_BYTES:
+        is_due = not 0 <= utc_ns - self._begun_utc_ns < FRAME_NS or self._bytes > FRAME_BYTES
+        if is_due or not self._day:
             self._begin(utc_ns)
         self._add(_view_document(view, utc_ns, self._known))
         self._known = _histories(view)
