@@ -13,7 +13,7 @@ from agent.core.errors import ConfigError
 from agent.core.model import Box, Detection
 from agent.vision import masks
 from agent.vision.config import MaskConfig
-from agent.vision.decode import Frame, Scalers
+from agent.vision.decode import Frame, Scalers, Times
 from agent.vision.motion import STILL
 from agent.vision.pipeline import Pipeline
 from tests.vision.cameras import Script, plaza
@@ -116,7 +116,7 @@ def test_two_masks_of_one_name_are_refused():
 
 
 def frame(t_us: int = 0) -> Frame:
-    return Frame(picture(640, 360), Scalers(), 1, t_us, t_us * 1000)
+    return Frame(picture(640, 360), Scalers(), 1, Times(t_us, t_us * 1000, None))
 
 
 def test_a_snapshot_is_black_where_masked():
@@ -171,7 +171,7 @@ def test_nothing_moves_under_a_blind_mask():
         if is_lit:
             planes[100:170, 170:310] = 220
         found = av.VideoFrame.from_ndarray(planes, format="yuv420p")
-        return Frame(found, Scalers(), 1, t_us, t_us * 1000)
+        return Frame(found, Scalers(), 1, Times(t_us, t_us * 1000, None))
 
     def is_moving(camera) -> bool:
         pipeline = Pipeline(camera, None, 0.4, RealClock())
