@@ -93,7 +93,8 @@ def run(file: Path, overrides: Sequence[str]) -> int:
 
     memory.stay_small()
     settings = load_config(file, overrides)
-    _calibrations(settings)
+    for told in _calibrations(settings).values():
+        log.get(__name__).info("calibration", what=told)
     clock = RealClock()
     centre_key = PublicKey.load(settings.delivery.receiver_key_path)
     with status_file.alone(settings.state_dir):

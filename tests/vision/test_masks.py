@@ -18,6 +18,7 @@ from agent.vision.motion import STILL
 from agent.vision.pipeline import Pipeline
 from tests.vision.cameras import Script, plaza
 from tests.vision.support import PLAZA, frames
+from tests.vision.test_analysis import Ear, Paced, run
 
 WINDOW = MaskConfig("window", ((0.25, 0.25), (0.5, 0.25), (0.5, 0.5), (0.25, 0.5)))
 CORNER = MaskConfig("corner", ((0.0, 0.0), (0.2, 0.0), (0.0, 0.3)))
@@ -127,6 +128,19 @@ def test_a_snapshot_is_black_where_masked():
     assert whole[core].max() <= 2
     assert whole[inside].mean() < 4
     assert whole[~inside].mean() > 80
+
+
+@pytest.mark.video
+def test_the_snapshots_of_a_running_analysis_are_black_where_masked(tmp_path):
+    ear = Ear(tmp_path, until=lambda said: said.get("state") == "ended")
+    run(ear, lambda _stream: Paced(speed=10.0), cameras=[replace(MASKED, id="plaza")])
+    found = list((tmp_path / "spool").glob("*.jpg"))
+    assert found
+    core = cv2.erode(touched(768, 576).astype(np.uint8), np.ones((17, 17))).astype(bool)
+    for path in found:
+        picture = cv2.imread(str(path))
+        assert picture[core].max() <= 8, "JPEG rings a little"
+        assert picture[400:, 400:].mean() > 30
 
 
 class Camera:

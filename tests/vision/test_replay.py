@@ -5,11 +5,12 @@ from dataclasses import replace
 
 import pytest
 
-from agent.core.clock import RealClock
+from agent.core.clock import RealClock, SimClock
 from agent.core.config import Kinded
 from agent.core.model import Box, Detection
 from agent.vision import lines, replay, tracklog
 from agent.vision.analytics import crowd, loiter
+from agent.vision.config import DetectorConfig
 from agent.vision.pipeline import Pipeline
 from agent.vision.replay import Replay
 from agent.vision.tracklog import Break, Damage, Seen, Session
@@ -93,6 +94,30 @@ def test_the_same_configuration_has_no_difference(live):
     found = replay.compare(again(files), again(files))
     assert (found.changed, found.only_first, found.only_second) == ([], [], [])
     assert found.both > 4
+
+
+def test_no_days_write_no_log_and_leave_nothing(tmp_path):
+    ear = Ear(tmp_path, until=lambda said: said.get("state") == "ended")
+    detector = DetectorConfig(model="int8", tracklog_days=0)
+    run(ear, lambda _stream: Paced(speed=20.0), cameras=[CAMERA], detector=detector, limit_s=60.0)
+    assert ear.of("event")
+    assert not (tmp_path / tracklog.FOLDER).exists()
+
+
+def test_a_slow_rule_is_asked_all_the_same():
+    """Live a rule over its budget is asked less often; a replay has time."""
+
+    class Slow(SimClock):
+        def mono_ns(self) -> int:
+            self.advance(0.5)
+            return super().mono_ns()
+
+    notes = Notes([Session("plaza", "walker@000000000000")])
+    pipeline = Pipeline(plaza(), Walker(), 0.4, RealClock(), None, notes)
+    events = [event for frame in frames(PLAZA) for event in pipeline.step(frame).events]
+    events += pipeline.break_off(replay.END_OF_LOG)
+    told = list(Replay(plaza(), None, Slow()).events(notes))
+    assert [body(event) for event in told] == [body(event) for event in events]
 
 
 class Notes(list):
