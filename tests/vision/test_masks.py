@@ -136,10 +136,10 @@ def test_the_snapshots_of_a_running_analysis_are_black_where_masked(tmp_path):
     run(ear, lambda _stream: Paced(speed=10.0), cameras=[replace(MASKED, id="plaza")])
     found = list((tmp_path / "spool").glob("*.jpg"))
     assert found
-    core = cv2.erode(touched(768, 576).astype(np.uint8), np.ones((17, 17))).astype(bool)
+    core = cv2.erode(touched(768, 576).astype(np.uint8), np.ones((33, 33))).astype(bool)
     for path in found:
         picture = cv2.imread(str(path))
-        assert picture[core].max() <= 8, "JPEG rings a little"
+        assert picture[core].max() <= 3
         assert picture[400:, 400:].mean() > 30
 
 
