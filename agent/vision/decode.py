@@ -69,11 +69,12 @@ class Frame:
 
     `index` counts decoded pictures of the session from 1, `t_us` is stream time, `utc_ns` the
     arrival of its packet, `camera_utc_ns` the camera's own time of it where it sends one. `luma`
-    belongs to the thread that decodes, `rgb` to the one that detects:
+    belongs to the thread that decodes until it was made once, `rgb` to the one that detects:
     each has a scaler of its own.
     """
 
     __slots__ = (
+        "_luma",
         "_picture",
         "_scalers",
         "camera_utc_ns",
@@ -88,6 +89,7 @@ class Frame:
     def __init__(self, picture: VideoFrame, scalers: "Scalers", index: int, times: "Times") -> None:
         self._picture = picture
         self._scalers = scalers
+        self._luma: Image | None = None
         self.index = index
         self.t_us, self.utc_ns, self.camera_utc_ns = times
         self.is_corrupt = picture.is_corrupt
@@ -95,11 +97,13 @@ class Frame:
         self.height_px = picture.height
 
     def luma(self) -> Image:
-        """Give the small brightness plane for motion, 180x320."""
-        small = self._scalers.luma.reformat(
-            self._picture, LUMA_WIDTH_PX, LUMA_HEIGHT_PX, "gray", threads=1
-        )
-        return _array(small, "gray")
+        """Give the small brightness plane for motion, 180x320; made at the first call."""
+        if self._luma is None:
+            small = self._scalers.luma.reformat(
+                self._picture, LUMA_WIDTH_PX, LUMA_HEIGHT_PX, "gray", threads=1
+            )
+            self._luma = _array(small, "gray")
+        return self._luma
 
     def rgb(self, width_px: int, height_px: int) -> Image:
         """Give the picture at another size, height x width x 3."""
@@ -109,6 +113,7 @@ class Frame:
     def hide(self, veil: Veil) -> None:
         """Cover parts of the picture for everybody; before anybody looks at it."""
         self._picture = veil(self._picture)
+        self._luma = None
 
     def jpeg(self, veil: Veil | None = None) -> bytes:
         """Give the whole picture as JPEG, nothing drawn on it but the veil."""

@@ -9,12 +9,13 @@ from typing import Final, Protocol
 
 from agent.core.clock import NS_PER_MS, Clock
 from agent.core.config import Kinded
-from agent.core.model import Detection, Event, Track, View
+from agent.core.model import Box, Detection, Event, Track, View
 from agent.vision import analytics, masks
 from agent.vision.analytics import Ground
 from agent.vision.config import CameraConfig
 from agent.vision.decode import Frame
 from agent.vision.event import Binding, EventHost
+from agent.vision.flow import Flow
 from agent.vision.motion import STILL, Gate, Motion, MotionResult, Pace
 from agent.vision.picture import Figures
 from agent.vision.rules import SOURCE_LOST, Fault, Rules
@@ -25,6 +26,7 @@ DISARMED: Final = "schedule"
 MOTION: Final = "motion"
 FALLBACK: Final = "motion-without-detector"
 
+_MAX_FLOW_US: Final = 1_000_000  # over a longer gap a corner is found again by chance only
 _US_PER_S: Final = 1_000_000
 _NS_PER_US: Final = 1_000
 
@@ -78,6 +80,7 @@ class Costs:
     motion_ns: int = 0
     picture_ns: int = 0
     detect_ns: int = 0
+    flow_ns: int = 0
     track_ns: int = 0
     rules_ns: int = 0
 
@@ -87,6 +90,7 @@ class Costs:
             "motion": round(self.motion_ns / NS_PER_MS, 1),
             "picture": round(self.picture_ns / NS_PER_MS, 1),
             "detect": round(self.detect_ns / NS_PER_MS, 1),
+            "flow": round(self.flow_ns / NS_PER_MS, 1),
             "track": round(self.track_ns / NS_PER_MS, 1),
             "rules": round(self.rules_ns / NS_PER_MS, 1),
         }
@@ -122,6 +126,7 @@ class Pipeline:
         self._motion = Motion(camera.motion)
         self._watch_pace = Pace(max(camera.motion.rate_per_s, camera.max_rate_per_s))
         self._gate = Gate(camera.motion, camera.max_rate_per_s)
+        self._flow = Flow()
         self._tracker = Tracker(camera.tracking, min_score)
         if eye is None:
             camera = with_motion_rule(camera)
@@ -192,9 +197,10 @@ class Pipeline:
         if gap_us > self._camera.events.lost_s * _US_PER_S:
             ended = self.break_off(SOURCE_LOST)
         self._last_us = frame.t_us
+        moved = self._carried(frame, gap_us)
         seen = self._detect(frame, motion)
         begun_ns = self._clock.mono_ns()
-        tracks = self._tracker.step(seen, frame.t_us)
+        tracks = self._tracker.step(seen, frame.t_us, moved)
         self.costs.track_ns += self._clock.mono_ns() - begun_ns
         gap_us = gap_us if gap_us > GAP_US else 0
         view = View(frame.t_us, gap_us, tracks, picture=motion.picture)
@@ -242,8 +248,20 @@ class Pipeline:
         if self._witness is not None:
             self._witness.broke(reason)
         self._tracker.forget()
+        self._flow.forget()
         self.rules.forget()
         return self._host.close_all(reason, also_on_camera=reason != SOURCE_LOST)
+
+    def _carried(self, frame: Frame, gap_us: int) -> tuple[Box | None, ...]:
+        """Give where the picture's own motion took everything that is tracked."""
+        if self._eye is None:
+            return ()
+        begun_ns = self._clock.mono_ns()
+        if gap_us > _MAX_FLOW_US:
+            self._flow.forget()
+        moved = self._flow.step(frame.luma(), self._tracker.boxes)
+        self.costs.flow_ns += self._clock.mono_ns() - begun_ns
+        return moved
 
     def _detect(self, frame: Frame, motion: MotionResult) -> tuple[Detection, ...] | None:
         if self._eye is None or not self.wants_detection(frame.t_us, motion):

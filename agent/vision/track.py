@@ -4,13 +4,15 @@ Two-stage association after Zhang et al., "ByteTrack: Multi-Object Tracking by A
 Detection Box", 2022: confident detections first, then weak ones, which may carry a track on but
 never begin one. Boxes are grown before they are compared (Yang et al., "Hard to Track Objects with
 Irregular Motions and Similar Appearances? Make It Easier by Buffering the Matching Space", 2023),
-so that a walking person is still met at 2.5 detections a second. Motion is constant velocity in an
-alpha-beta filter; pairs are taken greedily, best overlap first. Stream time only.
+so that a walking person is still met at 2.5 detections a second. Between detections a track moves
+along with the picture where that is told, else at constant velocity in an alpha-beta filter; pairs
+are taken greedily, best overlap first. Stream time only.
 """
 
 import math
 from collections import deque
 from collections.abc import Sequence
+from itertools import zip_longest
 from typing import Final
 
 import numpy as np
@@ -56,16 +58,29 @@ class Tracker:
         self._gone: list[_Live] = []
         self._next_id = 1
 
-    def step(self, detections: Sequence[Detection] | None, t_us: int) -> tuple[Track, ...]:
+    @property
+    def boxes(self) -> tuple[Box, ...]:
+        """Where everything that is tracked was at the last step, confirmed or not."""
+        return tuple(track.box for track in self._live)
+
+    def step(
+        self,
+        detections: Sequence[Detection] | None,
+        t_us: int,
+        moved: Sequence[Box | None] = (),
+    ) -> tuple[Track, ...]:
         """Give the confirmed tracks at this instant, oldest first.
 
         Args:
-            detections: what the detector saw, weak ones too; None where it did not look: tracks
-                are then only predicted.
+            detections: what the detector saw, weak ones too; None where it did not look.
             t_us: stream time, later than at the last step.
+            moved: where `boxes` went by the picture's own motion (`flow`); where that is None or
+                not given, a track is extrapolated.
         """
-        for track in self._live:
+        for track, box in zip_longest(self._live, moved):
             track.predict(t_us)
+            if box is not None:
+                track.carry(box, t_us)
         if detections is not None:
             self._associate(detections[:MAX_TRACKS], t_us)
             self._bury(t_us)
@@ -152,6 +167,7 @@ class _Live:
     """One object while it is followed."""
 
     __slots__ = (
+        "_at_us",
         "_centre",
         "_first_us",
         "_hits",
@@ -177,7 +193,7 @@ class _Live:
         self.score = seen.score
         self.box = seen.box
         self.misses = 0
-        self.last_hit_us = self._first_us = t_us
+        self.last_hit_us = self._first_us = self._at_us = t_us
         self.history: deque[TrackPoint] = deque([TrackPoint(t_us, seen.box, Sight.DETECTED)])
         self._hits = 1
         self._centre = self._predicted = _centre(seen.box)
@@ -195,14 +211,27 @@ class _Live:
 
     def predict(self, t_us: int) -> None:
         """Move to where the object should be now."""
-        ahead_s = min((t_us - self.last_hit_us) / _US_PER_S, _MAX_COAST_S)
-        x, y = (
-            place + speed * ahead_s
-            for place, speed in zip(self._centre, self._velocity, strict=True)
-        )
-        self._predicted = (x, y)
+        x, y = self._predicted = self._expected(t_us)
         self.box = _clipped(x, y, *self._size)
         self._remember(TrackPoint(t_us, self.box, Sight.PREDICTED))
+
+    def carry(self, box: Box, t_us: int) -> None:
+        """Move along with the picture's own motion; `predict` for this instant came before.
+
+        A track that the detector looked for in vain is not carried: what moves in its place may
+        be what hides it.
+        """
+        if self.misses:
+            return
+        self._predicted = _centre(box)
+        span_s = max((t_us - self._at_us) / _US_PER_S, 1e-3)
+        share = 1.0 - math.exp(-span_s / _VELOCITY_TAU_S)
+        speed = _scaled(self._predicted, self._centre, 1 / span_s)
+        (vx, vy), (sx, sy) = self._velocity, speed
+        self._velocity = (vx + share * (sx - vx), vy + share * (sy - vy))
+        self._centre, self._size, self._at_us = self._predicted, (box.w, box.h), t_us
+        self.box = _clipped(*self._centre, *self._size)
+        self.history[-1] = TrackPoint(t_us, self.box, Sight.PROPAGATED)
 
     def hit(self, seen: Detection, t_us: int) -> None:
         """Take a detection; `predict` for this instant came before."""
@@ -210,7 +239,8 @@ class _Live:
         self._follow(_centre(seen.box), span_s)
         self._size = (seen.box.w, seen.box.h)
         self.box, self.score = seen.box, seen.score
-        self._hits, self.misses, self.last_hit_us = self._hits + 1, 0, t_us
+        self._hits, self.misses = self._hits + 1, 0
+        self.last_hit_us = self._at_us = t_us
         self.history[-1] = TrackPoint(t_us, seen.box, Sight.DETECTED)
         self._thin()
 
@@ -229,15 +259,15 @@ class _Live:
 
     def distance(self, box: Box, t_us: int) -> float:
         """Give how far a box is from where this one may be by now, in heights of the larger one."""
-        ahead_s = min((t_us - self.last_hit_us) / _US_PER_S, _MAX_COAST_S)
-        x, y = (
-            place + speed * ahead_s
-            for place, speed in zip(self._centre, self._velocity, strict=True)
-        )
-        return math.dist((x, y), _centre(box)) / max(box.h, self._size[1], 1e-6)
+        return math.dist(self._expected(t_us), _centre(box)) / max(box.h, self._size[1], 1e-6)
+
+    def _expected(self, t_us: int) -> tuple[float, float]:
+        ahead_s = min((t_us - self._at_us) / _US_PER_S, _MAX_COAST_S)
+        (x, y), (vx, vy) = self._centre, self._velocity
+        return x + vx * ahead_s, y + vy * ahead_s
 
     def _follow(self, seen: tuple[float, float], span_s: float) -> None:
-        if self._hits == 1:
+        if self._hits == 1 and self._at_us == self.last_hit_us:
             self._velocity = _scaled(seen, self._centre, 1 / span_s)
             self._centre = seen
             return

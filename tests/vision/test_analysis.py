@@ -143,7 +143,8 @@ def test_a_whole_video_is_told_from_ready_to_ended(tmp_path):
         "cpu_ms",
         "blind",
     }
-    assert set(stats[-1]["cpu_ms"]) == {"decode", "motion", "picture", "detect", "track", "rules"}
+    stages = {"decode", "motion", "picture", "detect", "flow", "track", "rules"}
+    assert set(stats[-1]["cpu_ms"]) == stages
     assert stats[-1]["frames"] > 100
     events = [lines.from_line(json.dumps(said)) for said in ear.of("event")]
     closed = [event for event in events if event.state.value == "closed"]

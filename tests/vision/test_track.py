@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from agent.core.model import Box, Detection
+from agent.core.model import Box, Detection, Sight
 from agent.vision.config import TrackConfig
 from agent.vision.track import HISTORY_STEP_US, MAX_HISTORY, MAX_TRACKS, Tracker
 from tests.vision.support import PLAZA, SHARED, frames, overlap, true_people
@@ -121,6 +121,34 @@ def test_without_a_look_a_track_is_only_predicted():
     for step in range(50):
         (track,) = one.step(None, us(2 + step * 0.4))
     assert track.missing_s > 19
+
+
+def test_a_track_is_carried_along_with_the_picture():
+    one = tracker()
+    one.step([person(0.5)], 0)
+    one.step([person(0.5)], us(0.4))
+    for step in range(1, 4):
+        (box,) = one.boxes
+        (track,) = one.step(None, us(0.4 + 0.2 * step), [box._replace(x=box.x + 0.03)])
+        assert track.history[-1].sight is Sight.PROPAGATED
+    assert track.box.x == pytest.approx(0.59)
+    assert track.missing_s == pytest.approx(0.6)
+    (track,) = one.step(None, us(1.2), [None])
+    assert track.history[-1].sight is Sight.PREDICTED
+    assert track.box.x == pytest.approx(0.62, abs=0.01)  # it goes on as it went
+    (track,) = one.step([person(0.65)], us(1.4))
+    assert (track.track_id, track.history[-1].sight) == (1, Sight.DETECTED)
+
+
+def test_what_the_detector_missed_is_not_carried_by_what_hides_it():
+    one = tracker()
+    one.step([person(0.5)], 0)
+    one.step([person(0.5)], us(0.4))
+    one.step([], us(0.8))
+    (box,) = one.boxes
+    (track,) = one.step(None, us(1.0), [box._replace(x=box.x - 0.1)])
+    assert track.history[-1].sight is Sight.PREDICTED
+    assert track.box.x == pytest.approx(0.5)
 
 
 def test_a_prediction_does_not_run_away():
