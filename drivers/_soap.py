@@ -1,29 +1,26 @@
-"""ONVIF's SOAP over HTTP: requests with a login, answers read as hostile text.
+"""ONVIF's SOAP: requests with a login, answers read as hostile text.
 
 Login is the WS-Security UsernameToken with a password digest (OASIS, "Web Services Security
 UsernameToken Profile 1.0"), made in the camera's own time, so that a wrong clock locks nobody out;
-HTTP Digest (RFC 7616) is tried where a camera asks for that instead.
+HTTP Digest is tried where a camera asks for that instead.
 """
 
 import base64
 import hashlib
-import http.client
 import os
-import re
-import time
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
-from typing import Any, Final
-from urllib.parse import urlsplit
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Final
 from xml.etree import ElementTree as ET
 from xml.sax.saxutils import escape
 
-from agent.core.errors import AuthRefused, SourceLost, Unsupported
+from agent.core.errors import AgentError, SourceLost, Unsupported
+from drivers._web import Line, Login, plain, refused
 
-MAX_BODY_BYTES: Final = 1 << 20
 MAX_ELEMENTS: Final = 20_000
-TIMEOUT_S: Final = 5.0
+MAX_DEPTH: Final = 64
+YEARS: Final = range(1970, 2200)
+"""A camera's clock outside of them is no clock."""
 
 _ENVELOPE: Final = (
     '<?xml version="1.0" encoding="UTF-8"?>'
@@ -40,97 +37,56 @@ _SECURITY: Final = (
     'message-security-1.0#Base64Binary">{nonce}</w:Nonce><u:Created>{created}</u:Created>'
     "</w:UsernameToken></w:Security>"
 )
-_FIELD: Final = re.compile(r'(\w+)=(?:"([^"]*)"|([^\s,]+))')
-_REFUSED: Final = ("NotAuthorized", "FailedAuthentication", "InvalidSecurity", "notauthorized")
+_HEADERS: Final = {"Content-Type": "application/soap+xml; charset=utf-8"}
+_REFUSED: Final = ("notauthorized", "not authorized", "failedauthentication", "invalidsecurity")
 
 
-@dataclass(slots=True)
-class Login:
-    """Who asks, and how far the camera's clock is from ours."""
+@dataclass(frozen=True, slots=True)
+class Token:
+    """Who signs a request, and when by the camera's own clock."""
 
-    user: str = ""
-    password: str = field(default="", repr=False)
-    skew: timedelta = timedelta(0)
+    login: Login
+    camera_time: datetime
 
 
-def call(
-    url: str, body: str, login: Login, now: datetime, timeout_s: float = TIMEOUT_S
-) -> ET.Element:
+def call(line: Line, url: str, body: str, token: Token | None = None) -> ET.Element:
     """Send one request and give the first element of the answer's body.
 
     Args:
+        line: to the camera.
         url: of the service; http only, as cameras speak it.
         body: the request's XML.
-        login: without a user, nothing is signed.
-        now: our time, UTC.
-        timeout_s: for each step of the connection.
+        token: signs the request; None, or one without a user, leaves it unsigned.
 
     Raises:
         SourceLost: no answer, or none that can be read.
         AuthRefused: the login is turned down.
         Unsupported: the camera does not know the request.
     """
-    header = _security(login, now) if login.user else ""
+    login = Login() if token is None else token.login
+    header = _security(token) if token is not None and login.user else ""
     content = _ENVELOPE.format(header=header, body=body).encode()
-    status, headers, text = _post(url, content, {}, timeout_s)
-    challenge = headers.get("www-authenticate", "")
-    if status == http.client.UNAUTHORIZED and login.user and "digest" in challenge.lower():
-        extra = {"Authorization": _http_digest(login, challenge, urlsplit(url).path or "/")}
-        status, headers, text = _post(url, content, extra, timeout_s)
-    if status == http.client.UNAUTHORIZED:
-        raise AuthRefused(f"{url}: user {login.user!r} turned down; allowed: the camera's own")
-    root = parse(text, url)
+    answer = line.send_signed("POST", url, login, content, _HEADERS)
+    root = parse(answer.body, f"{url}: status {answer.status}")
     found = next((item for item in root if local(item) == "Body"), None)
-    answer = None if found is None else next(iter(found), None)
-    if answer is None:
-        raise SourceLost(f"{url}: status {status}, an answer without a body")
-    if local(answer) == "Fault":
-        raise _fault(url, answer, login)
-    return answer
-
-
-def fetch(url: str, login: Login, timeout_s: float = TIMEOUT_S) -> bytes:
-    """Get a picture by HTTP, with Digest or Basic login where the camera wants one.
-
-    Raises:
-        SourceLost, AuthRefused: as `call`.
-    """
-    status, headers, content = _request("GET", url, b"", {}, timeout_s)
-    challenge = headers.get("www-authenticate", "")
-    if status == http.client.UNAUTHORIZED and login.user:
-        parts = urlsplit(url)
-        path = f"{parts.path or '/'}?{parts.query}" if parts.query else parts.path or "/"
-        if "digest" in challenge.lower():
-            value = _http_digest(login, challenge, path, method="GET")
-        else:
-            value = "Basic " + base64.b64encode(f"{login.user}:{login.password}".encode()).decode()
-        status, headers, content = _request("GET", url, b"", {"Authorization": value}, timeout_s)
-    if status == http.client.UNAUTHORIZED:
-        raise AuthRefused(f"{url}: user {login.user!r} turned down; allowed: the camera's own")
-    if status != http.client.OK:
-        raise SourceLost(f"{url}: status {status}; allowed: 200")
-    return content
+    told = None if found is None else next(iter(found), None)
+    if told is None:
+        raise SourceLost(f"{url}: status {answer.status}, an answer without a body")
+    if local(told) == "Fault":
+        raise _fault(url, told, login)
+    return told
 
 
 def parse(text: bytes, name: str) -> ET.Element:
-    """Read XML without any document type, so without entities, and of bounded size.
+    """Read XML without any document type, so without entities, and of bounded size and depth.
 
     Raises:
         SourceLost: not such XML.
     """
-    if b"<!DOCTYPE" in text or b"<!ENTITY" in text:
-        raise SourceLost(f"{name}: XML with a document type; allowed: none")
-    parser: ET.XMLPullParser[Any] = ET.XMLPullParser(events=("start",))
-    count = 0
     try:
-        for start in range(0, len(text), 1 << 16):
-            parser.feed(text[start : start + (1 << 16)])
-            count += sum(1 for _ in parser.read_events())
-            if count > MAX_ELEMENTS:
-                raise SourceLost(f"{name}: XML of over {MAX_ELEMENTS} elements")
-        return ET.fromstring(text)  # noqa: S314 - no document type, bounded above
-    except (ET.ParseError, ValueError, RecursionError) as error:
-        raise SourceLost(f"{name}: not XML: {str(error)[:80]}") from None
+        return ET.fromstring(text, ET.XMLParser(target=_Bounded(name)))  # noqa: S314 - bounded
+    except (ET.ParseError, ValueError, LookupError) as error:
+        raise SourceLost(f"{name}: not XML: {plain(str(error))}") from None
 
 
 def local(item: ET.Element) -> str:
@@ -157,94 +113,6 @@ def text_of(item: ET.Element, *path: str) -> str:
     return "" if found is None or found.text is None else found.text.strip()
 
 
-def _security(login: Login, now: datetime) -> str:
-    nonce = os.urandom(16)
-    created = (now + login.skew).strftime("%Y-%m-%dT%H:%M:%SZ")
-    digest = hashlib.sha1(
-        nonce + created.encode() + login.password.encode(), usedforsecurity=False
-    ).digest()
-    return _SECURITY.format(
-        user=escape(login.user),
-        digest=base64.b64encode(digest).decode(),
-        nonce=base64.b64encode(nonce).decode(),
-        created=created,
-    )
-
-
-def _http_digest(login: Login, challenge: str, path: str, method: str = "POST") -> str:
-    fields = {key: quoted or plain for key, quoted, plain in _FIELD.findall(challenge)}
-    realm, nonce = fields.get("realm", ""), fields.get("nonce", "")
-    cnonce, count = os.urandom(8).hex(), "00000001"
-    secret = _md5(f"{login.user}:{realm}:{login.password}")
-    asked = _md5(f"{method}:{path}")
-    has_qop = "auth" in fields.get("qop", "").split(",")
-    middle = f"{nonce}:{count}:{cnonce}:auth" if has_qop else nonce
-    parts = {
-        "username": login.user,
-        "realm": realm,
-        "nonce": nonce,
-        "uri": path,
-        "response": _md5(f"{secret}:{middle}:{asked}"),
-    }
-    if "opaque" in fields:
-        parts["opaque"] = fields["opaque"]
-    given = ", ".join(f'{key}="{value}"' for key, value in parts.items())
-    return f"Digest {given}" + (f', qop=auth, nc={count}, cnonce="{cnonce}"' if has_qop else "")
-
-
-def _fault(url: str, fault: ET.Element, login: Login) -> Exception:
-    said = " ".join(part.strip() for part in fault.itertext() if part.strip())[:200]
-    if any(word.lower() in said.lower() for word in (*_REFUSED, "not authorized")):
-        return AuthRefused(f"{url}: user {login.user!r} turned down: {said}")
-    return Unsupported(f"{url}: {said or 'a fault without a reason'}")
-
-
-def _post(
-    url: str, content: bytes, extra: Mapping[str, str], timeout_s: float
-) -> tuple[int, Mapping[str, str], bytes]:
-    headers = {"Content-Type": "application/soap+xml; charset=utf-8", **extra}
-    return _request("POST", url, content, headers, timeout_s)
-
-
-def _request(
-    method: str, url: str, content: bytes, headers: Mapping[str, str], timeout_s: float
-) -> tuple[int, Mapping[str, str], bytes]:
-    """Make one request; a redirect is not followed: it is an answer without a body."""
-    parts = urlsplit(url)
-    if parts.scheme != "http" or not parts.hostname:
-        raise SourceLost(f"{url}: allowed: http://host[:port]/path")
-    link = http.client.HTTPConnection(parts.hostname, parts.port or 80, timeout=timeout_s)
-    path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
-    try:
-        link.request(method, path, content, dict(headers))
-        answer = link.getresponse()
-        body = _read(answer, time.monotonic() + timeout_s)
-        found = {name.lower(): value for name, value in answer.getheaders()}
-    except (OSError, http.client.HTTPException) as error:
-        raise SourceLost(f"{url}: {str(error)[:120] or type(error).__name__}") from None
-    finally:
-        link.close()
-    if len(body) > MAX_BODY_BYTES:
-        raise SourceLost(f"{url}: an answer of over {MAX_BODY_BYTES} bytes; allowed: less")
-    return answer.status, found, body
-
-
-def _read(answer: http.client.HTTPResponse, deadline_s: float) -> bytes:
-    """Read a body that may drip, or never end."""
-    parts: list[bytes] = []
-    size = 0
-    while size <= MAX_BODY_BYTES and (part := answer.read1(1 << 16)):
-        parts.append(part)
-        size += len(part)
-        if time.monotonic() > deadline_s:
-            raise TimeoutError("the answer takes too long")
-    return b"".join(parts)
-
-
-def _md5(text: str) -> str:
-    return hashlib.md5(text.encode(), usedforsecurity=False).hexdigest()
-
-
 def camera_time(answer: ET.Element) -> datetime | None:
     """Read the UTC of GetSystemDateAndTime's answer."""
     clock = first(answer, "UTCDateTime")
@@ -255,6 +123,57 @@ def camera_time(answer: ET.Element) -> datetime | None:
         hour, minute, second = (
             int(text_of(clock, "Time", one)) for one in ("Hour", "Minute", "Second")
         )
-        return datetime(year, month, day, hour, minute, second, tzinfo=UTC)
+        if year not in YEARS:
+            return None
+        return datetime(year, month, day, hour, minute, min(second, 59), tzinfo=UTC)  # 60: a leap
     except ValueError:
         return None
+
+
+class _Bounded(ET.TreeBuilder):
+    """Builds a tree until it grows beyond what a camera has to say.
+
+    The parser calls `doctype` before it reads an entity, in whatever encoding the text is.
+    """
+
+    def __init__(self, name: str) -> None:
+        super().__init__()
+        self._name = name
+        self._elements = self._depth = 0
+
+    def doctype(self, *_declared: str | None) -> None:
+        raise SourceLost(f"{self._name}: XML with a document type; allowed: none")
+
+    def start(self, tag: str, attrs: dict[str, str]) -> ET.Element:
+        self._elements += 1
+        self._depth += 1
+        if self._elements > MAX_ELEMENTS or self._depth > MAX_DEPTH:
+            raise SourceLost(
+                f"{self._name}: XML of over {MAX_ELEMENTS} elements or {MAX_DEPTH} levels"
+            )
+        return super().start(tag, attrs)
+
+    def end(self, tag: str) -> ET.Element:
+        self._depth -= 1
+        return super().end(tag)
+
+
+def _security(token: Token) -> str:
+    nonce = os.urandom(16)
+    created = token.camera_time.strftime("%Y-%m-%dT%H:%M:%SZ")
+    digest = hashlib.sha1(
+        nonce + created.encode() + token.login.password.encode(), usedforsecurity=False
+    ).digest()
+    return _SECURITY.format(
+        user=escape(token.login.user),
+        digest=base64.b64encode(digest).decode(),
+        nonce=base64.b64encode(nonce).decode(),
+        created=created,
+    )
+
+
+def _fault(url: str, fault: ET.Element, login: Login) -> AgentError:
+    said = plain(" ".join(part.strip() for part in fault.itertext() if part.strip()))
+    if any(word in said.lower() for word in _REFUSED):
+        return refused(url, login.user, said)
+    return Unsupported(f"{url}: {said or 'a fault without a reason'}")

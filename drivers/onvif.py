@@ -4,9 +4,10 @@ A camera whose address or path changes after an update is found all the same. Th
 on the camera itself: what it says of other hosts, or of other schemes, is refused.
 """
 
+import http.client
 import ipaddress
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -15,17 +16,21 @@ from urllib.parse import urlsplit, urlunsplit
 from xml.etree import ElementTree as ET
 from xml.sax.saxutils import escape
 
+from agent.core import log
 from agent.core.clock import NS_PER_S, Clock
 from agent.core.config import Doc, Range, ReadableFile
 from agent.core.errors import AuthRefused, ConfigError, SourceLost, Unsupported
 from agent.core.model import Packet, StreamInfo
 from drivers import _soap as soap
+from drivers import _web as web
 
 DEVICE: Final = "http://www.onvif.org/ver10/device/wsdl"
 MEDIA: Final = "http://www.onvif.org/ver10/media/wsdl"
 MEDIA2: Final = "http://www.onvif.org/ver20/media/wsdl"
 SCHEMA: Final = "http://www.onvif.org/ver10/schema"
 MAX_PROFILES: Final = 64
+MAX_NAME: Final = 64
+JPEG: Final = b"\xff\xd8"
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,23 +103,25 @@ Connect = Callable[[str], Source]
 
 
 class Device:
-    """Asks one camera; each call is one exchange on a connection of its own."""
+    """Asks one camera; all that it is asked takes at most `open_timeout_s` from the first on."""
 
     def __init__(self, config: Config, clock: Clock) -> None:
         self._config = config
         self._clock = clock
-        self._login: soap.Login | None = None
-        host = f"[{config.host}]" if ":" in config.host else config.host
-        self._base = f"http://{host}:{config.port}"
+        self._line = web.Line(config.open_timeout_s)
+        self._skew: timedelta | None = None
+        self._services: Mapping[str, str] | None = None
+        self._host = f"[{config.host}]" if ":" in config.host else config.host
+        self._base = f"http://{self._host}:{config.port}"
 
     def about(self) -> About:
         """Ask who it is."""
-        answer = self._ask("device_service", f'<GetDeviceInformation xmlns="{DEVICE}"/>')
+        answer = self._ask(self._first, f'<GetDeviceInformation xmlns="{DEVICE}"/>')
         return About(
-            manufacturer=soap.text_of(answer, "Manufacturer")[:64],
-            model=soap.text_of(answer, "Model")[:64],
-            firmware=soap.text_of(answer, "FirmwareVersion")[:64],
-            clock_skew_s=self._known_login().skew.total_seconds(),
+            manufacturer=_told(answer, "Manufacturer"),
+            model=_told(answer, "Model"),
+            firmware=_told(answer, "FirmwareVersion"),
+            clock_skew_s=self._clock_skew().total_seconds(),
         )
 
     def profiles(self) -> list[Profile]:
@@ -124,11 +131,12 @@ class Device:
             Unsupported: there is none.
         """
         found: list[Profile] = []
-        for media, path in ((MEDIA2, self._service(MEDIA2)), (MEDIA, self._service(MEDIA))):
-            if not path or found:
+        for media in (MEDIA2, MEDIA):
+            url = self._media_urls().get(media)
+            if url is None or found:
                 continue
             types = "<Type>All</Type>" if media == MEDIA2 else ""
-            answer = self._ask(path, f'<GetProfiles xmlns="{media}">{types}</GetProfiles>')
+            answer = self._ask(url, f'<GetProfiles xmlns="{media}">{types}</GetProfiles>')
             found = [profile for item in answer if (profile := _profile(item, media)) is not None]
         if not found:
             raise Unsupported(f"{self._base}: no profile with a picture; allowed: at least one")
@@ -160,7 +168,7 @@ class Device:
                 f'</Stream><Transport xmlns="{SCHEMA}"><Protocol>RTSP</Protocol></Transport>'
                 f"</StreamSetup>{token}</GetStreamUri>"
             )
-        answer = self._ask(self._service(profile.media), body)
+        answer = self._ask(self._media_urls()[profile.media], body)
         return self._checked(soap.text_of(answer, "Uri"), ("rtsp", "rtsps"))
 
     def snapshot(self, profile: Profile) -> bytes:
@@ -171,67 +179,88 @@ class Device:
         """
         token = f"<ProfileToken>{escape(profile.token)}</ProfileToken>"
         body = f'<GetSnapshotUri xmlns="{profile.media}">{token}</GetSnapshotUri>'
-        answer = self._ask(self._service(profile.media), body)
+        answer = self._ask(self._media_urls()[profile.media], body)
         url = self._checked(soap.text_of(answer, "Uri"), ("http",))
-        picture = soap.fetch(url, self._known_login(), self._config.open_timeout_s)
-        if not picture.startswith(b"\xff\xd8"):
-            raise Unsupported(f"{url}: no JPEG; allowed: image/jpeg")
-        return picture
+        picture = self._line.send_signed("GET", url, self._login())
+        if picture.status != http.client.OK or not picture.body.startswith(JPEG):
+            raise Unsupported(f"{url}: status {picture.status}, no JPEG; allowed: image/jpeg")
+        return picture.body
 
-    def _ask(self, service: str, body: str) -> ET.Element:
-        url = service if "://" in service else f"{self._base}/onvif/{service}"
-        login, timeout_s = self._known_login(), self._config.open_timeout_s
-        return soap.call(url, body, login, self._now(), timeout_s)
+    def close(self) -> None:
+        """End what is being asked; from any thread."""
+        self._line.close()
 
-    def _service(self, namespace: str) -> str:
-        """Give the address of a service, empty if the camera has none."""
-        flag = "<IncludeCapability>false</IncludeCapability>"
-        body = f'<GetServices xmlns="{DEVICE}">{flag}</GetServices>'
-        try:
-            answer = self._ask("device_service", body)
-        except Unsupported:
-            return "media_service" if namespace == MEDIA else ""  # older than GetServices
-        for item in answer:
-            if soap.text_of(item, "Namespace") == namespace:
-                return self._checked(soap.text_of(item, "XAddr"), ("http",))
-        return ""
+    @property
+    def _first(self) -> str:
+        """The one address that the standard fixes."""
+        return f"{self._base}/onvif/device_service"
 
-    def _known_login(self) -> soap.Login:
-        """Give the login, in the camera's time, which it tells anybody."""
-        if self._login is None:
-            body = f'<GetSystemDateAndTime xmlns="{DEVICE}"/>'
-            url = f"{self._base}/onvif/device_service"
-            now, timeout_s = self._now(), self._config.open_timeout_s
+    def _ask(self, url: str, body: str) -> ET.Element:
+        token = soap.Token(self._login(), self._now() + self._clock_skew())
+        return soap.call(self._line, url, body, token)
+
+    def _media_urls(self) -> Mapping[str, str]:
+        """Give the addresses of the media services that it has, by namespace."""
+        if self._services is None:
+            flag = "<IncludeCapability>false</IncludeCapability>"
+            body = f'<GetServices xmlns="{DEVICE}">{flag}</GetServices>'
             try:
-                answer = soap.call(url, body, soap.Login(), now, timeout_s)
+                told = self._ask(self._first, body)
+                found = {_text(one, "Namespace"): _text(one, "XAddr") for one in told}
+            except Unsupported:
+                found = {MEDIA: self._older_media_url()}
+            self._services = {
+                name: self._checked(found[name], ("http",))
+                for name in (MEDIA, MEDIA2)
+                if found.get(name)
+            }
+        return self._services
+
+    def _older_media_url(self) -> str:
+        """Ask a camera that is older than GetServices."""
+        body = f'<GetCapabilities xmlns="{DEVICE}"><Category>Media</Category></GetCapabilities>'
+        try:
+            told = _text(self._ask(self._first, body), "Media", "XAddr")
+        except Unsupported:
+            told = ""
+        return told or f"{self._base}/onvif/media_service"
+
+    def _clock_skew(self) -> timedelta:
+        """Give how far its clock is from ours; it tells anybody, and a login needs it."""
+        if self._skew is None:
+            try:
+                answer = soap.call(
+                    self._line, self._first, f'<GetSystemDateAndTime xmlns="{DEVICE}"/>'
+                )
                 theirs = soap.camera_time(answer)
             except (AuthRefused, Unsupported):
                 theirs = None
-            skew = timedelta(0) if theirs is None else theirs - now
-            self._login = soap.Login(self._config.user, self._password(), skew)
-        return self._login
+            self._skew = timedelta(0) if theirs is None else theirs - self._now()
+        return self._skew
 
     def _checked(self, url: str, schemes: tuple[str, ...]) -> str:
         """Give an address of the camera's with our host in it, if it is one of the camera's own.
 
         Cameras behind a router give their inner address: the host is ours, its path and port stay.
         """
+        shown = web.plain(log.redact(url))
         try:
             parts = urlsplit(url)
             port = parts.port
         except ValueError:
-            raise Unsupported(
-                f"{self._base}: address {url[:80]!r}; allowed: on the camera"
-            ) from None
+            raise Unsupported(f"{self._base}: address {shown!r}; allowed: on the camera") from None
         if parts.scheme not in schemes or not parts.hostname or not url.isprintable():
             allowed = " or ".join(f"{scheme}://" for scheme in schemes)
-            raise Unsupported(f"{self._base}: address {url[:80]!r}; allowed: {allowed}")
+            raise Unsupported(f"{self._base}: address {shown!r}; allowed: {allowed}")
         if not _is_plausible(parts.hostname, self._config.host):
             raise Unsupported(
-                f"{self._base}: address {url[:80]!r} on another host; allowed: {self._config.host}"
+                f"{self._base}: address {shown!r} on another host; allowed: {self._config.host}"
             )
-        host = f"[{self._config.host}]" if ":" in self._config.host else self._config.host
-        return urlunsplit(parts._replace(netloc=host if port is None else f"{host}:{port}"))
+        netloc = self._host if port is None else f"{self._host}:{port}"
+        return urlunsplit(parts._replace(netloc=netloc, fragment=""))
+
+    def _login(self) -> web.Login:
+        return web.Login(self._config.user, self._password())
 
     def _password(self) -> str:
         if self._config.password_path is None:
@@ -256,14 +285,19 @@ class OnvifSource:
         self._connect = connect
         self._lock = threading.Lock()
         self._inner: Source | None = None
+        self._current: Source | Device | None = None  # what `close` ends
 
     def open(self) -> StreamInfo:
-        """See `Source.open`."""
+        """See `Source.open`; `close` from another thread ends it."""
         self.close()
         device = Device(self._config, self._clock)
-        inner = self._connect(device.stream_url(device.chosen()))
+        self._hold(device)
+        url = device.stream_url(device.chosen())
+        inner = self._connected(url)
         with self._lock:
-            self._inner = inner
+            if self._current is not device:
+                raise SourceLost(f"onvif://{self._config.host}: closed")
+            self._current = self._inner = inner
         return inner.open()
 
     def packets(self) -> Iterator[Packet]:
@@ -276,9 +310,20 @@ class OnvifSource:
     def close(self) -> None:
         """See `Source.close`."""
         with self._lock:
-            inner, self._inner = self._inner, None
-        if inner is not None:
-            inner.close()
+            current, self._current, self._inner = self._current, None, None
+        if current is not None:
+            current.close()
+
+    def _hold(self, device: Device) -> None:
+        with self._lock:
+            self._current = device
+
+    def _connected(self, url: str) -> Source:
+        try:
+            return self._connect(url)
+        except ConfigError as error:
+            # Of the camera's making, not of a person's: one camera must not end the agent.
+            raise Unsupported(f"onvif://{self._config.host}: its stream's {error}") from None
 
 
 def build(config: Config, clock: Clock, connect: Connect) -> OnvifSource:
@@ -291,15 +336,22 @@ def _profile(item: ET.Element, media: str) -> Profile | None:
     coder = soap.first(item, "VideoEncoderConfiguration")
     coder = soap.first(item, "VideoEncoder") if coder is None else coder
     token = item.get("token", "")
-    if coder is None or not token:
+    if coder is None or not token or len(token) > MAX_NAME or not token.isprintable():
         return None
     try:
         width = int(soap.text_of(coder, "Resolution", "Width"))
         height = int(soap.text_of(coder, "Resolution", "Height"))
     except ValueError:
         return None
-    name = soap.text_of(item, "Name")[:64]
-    return Profile(token[:64], name, soap.text_of(coder, "Encoding")[:16], width, height, media)
+    return Profile(token, _told(item, "Name"), _told(coder, "Encoding"), width, height, media)
+
+
+def _text(item: ET.Element, *path: str) -> str:
+    return soap.text_of(item, *path)
+
+
+def _told(item: ET.Element, name: str) -> str:
+    return web.plain(soap.text_of(item, name), MAX_NAME)
 
 
 def _is_plausible(said: str, ours: str) -> bool:

@@ -13,9 +13,7 @@ import base64
 import hashlib
 import json
 import re
-import socket
 import socketserver
-import struct
 import sys
 import threading
 import time
@@ -29,12 +27,14 @@ from xml.sax.saxutils import escape
 
 import av
 
+from firmware_sim.onvif_discovery import Discovery
+
 FAULTS: Final = (
     *("", "bomb", "endless", "drip", "rubbish", "redirect", "not_supported", "unauthorized"),
-    *("silent", "http_digest", "no_services", "empty_profiles"),
+    *("silent", "http_digest", "no_services", "empty_profiles", "hidden_bomb", "deep"),
+    *("slow_headers", "odd_fault", "two_digests", "basic", "no_capabilities"),
 )
-GROUP: Final = "239.255.255.250"
-DISCOVERY_PORT: Final = 3702
+HTTP_LOGINS: Final = ("http_digest", "two_digests", "basic")
 MAX_SKEW_S: Final = 300.0  # of a login's time, in the camera's own
 MAX_REQUEST_BYTES: Final = 1 << 20
 ENDLESS_BYTES: Final = 64 << 20
@@ -145,7 +145,7 @@ class Exchange(BaseHTTPRequestHandler):
         camera = self.camera
         if not self.path.startswith("/snapshot"):
             self._send(404, b"")
-        elif camera.user and not self._has_digest("GET"):
+        elif camera.user and not self._has_login("GET"):
             self._challenge()
         else:
             self._send(200, camera.snapshot, "image/jpeg")
@@ -154,10 +154,14 @@ class Exchange(BaseHTTPRequestHandler):
         """Say nothing."""
 
     def _misbehave(self, fault: str) -> bool:
-        if fault == "bomb":
-            self._send(200, _BOMB.encode())
-        elif fault == "rubbish":
-            self._send(200, b"\x00\xff not XML <<<")
+        bodies = {
+            "bomb": _BOMB.encode(),
+            "hidden_bomb": _BOMB.encode("utf-16"),  # no "<!DOCTYPE" in its bytes
+            "rubbish": b"\x00\xff not XML <<<",
+            "deep": b"<a>" * 5_000 + b"</a>" * 5_000,
+        }
+        if fault in bodies:
+            self._send(200, bodies[fault])
         elif fault == "redirect":
             self.send_response(302)
             self.send_header("Location", "http://169.254.1.1/elsewhere")
@@ -167,6 +171,11 @@ class Exchange(BaseHTTPRequestHandler):
             self._pour(b"<a>" * 10_000, 0.0)
         elif fault == "drip":
             self._pour(b"<", 0.5)
+        elif fault == "slow_headers":
+            self.wfile.write(b"HTTP/1.1 200 OK\r\nX-Slow: ")
+            self._drip(b"x", 0.3)
+        elif fault == "odd_fault":
+            self._fault("\x9b2J\u202enothing\x85works", "ter:\u0627", 500)
         elif fault == "silent":
             time.sleep(60)
         else:
@@ -177,6 +186,9 @@ class Exchange(BaseHTTPRequestHandler):
         self.send_response(200)
         self.send_header("Content-Type", "application/soap+xml")
         self.end_headers()
+        self._drip(piece, pause_s)
+
+    def _drip(self, piece: bytes, pause_s: float) -> None:
         self.close_connection = True
         try:
             for _ in range(ENDLESS_BYTES // len(piece)):
@@ -189,8 +201,8 @@ class Exchange(BaseHTTPRequestHandler):
         camera = self.camera
         if not camera.user:
             return True
-        if camera.settings["fault"] == "http_digest":
-            if self._has_digest("POST"):
+        if camera.settings["fault"] in HTTP_LOGINS:
+            if self._has_login("POST"):
                 return True
             self._challenge()
             return False
@@ -202,24 +214,42 @@ class Exchange(BaseHTTPRequestHandler):
         self._fault("Sender not authorized", "ter:NotAuthorized", 400)
         return False
 
-    def _has_digest(self, method: str) -> bool:
-        fields = dict(re.findall(r'(\w+)="?([^",]*)"?', self.headers.get("Authorization", "")))
-        secret = _md5(f"{self.camera.user}:{_REALM}:{self.camera.password}")
-        asked = _md5(f"{method}:{self.path}")
+    def _has_login(self, method: str) -> bool:
+        given = self.headers.get("Authorization", "")
+        if given and self.camera.settings["fault"] == "basic":
+            plain = f"{self.camera.user}:{self.camera.password}"
+            return given == "Basic " + base64.b64encode(plain.encode()).decode()
+        fields = dict(re.findall(r'(\w+)="?([^",]*)"?', given))
+        name = "sha256" if fields.get("algorithm") == "SHA-256" else "md5"
+        secret = _hash(name, f"{self.camera.user}:{_REALM}:{self.camera.password}")
+        asked = _hash(name, f"{method}:{self.path}")
         middle = f"{_NONCE}:{fields.get('nc', '')}:{fields.get('cnonce', '')}:auth"
-        return bool(fields) and fields.get("response") == _md5(f"{secret}:{middle}:{asked}")
+        return bool(fields) and fields.get("response") == _hash(name, f"{secret}:{middle}:{asked}")
 
     def _challenge(self) -> None:
+        rest = f'realm="{_REALM}", nonce="{_NONCE}", qop="auth, auth-int"'
+        values = [f"Digest {rest}"]
+        if self.camera.settings["fault"] == "two_digests":
+            values = [f'Basic realm="a", Digest {rest}, algorithm=SHA-512-256']
+            values += [f"Digest {rest}, algorithm=SHA-256"]
+        elif self.camera.settings["fault"] == "basic":
+            values = [f'Basic realm="{_REALM}"']
+        with self.camera.lock:
+            self.camera.counters["failed_logins"] += "Authorization" in self.headers
         self.send_response(401)
-        value = f'Digest realm="{_REALM}", nonce="{_NONCE}", qop="auth"'
-        self.send_header("WWW-Authenticate", value)
+        for value in values:
+            self.send_header("WWW-Authenticate", value)
         self.send_header("Content-Length", "0")
         self.end_headers()
 
     def _answer(self, name: str, asked: ET.Element) -> None:
         camera = self.camera
         fault = camera.settings["fault"]
-        if fault == "not_supported" or (fault == "no_services" and name == "GetServices"):
+        older = {
+            "no_services": ["GetServices"],
+            "no_capabilities": ["GetServices", "GetCapabilities"],
+        }
+        if fault == "not_supported" or name in older.get(fault, ()):
             self._fault("Action not supported", "ter:ActionNotSupported", 400)
             return
         answers = {
@@ -360,57 +390,6 @@ class Control(socketserver.StreamRequestHandler):
         return {"ok": True}
 
 
-class Discovery:
-    """Answers WS-Discovery probes on one network."""
-
-    def __init__(self, camera: Camera, interface: str) -> None:
-        self._camera = camera
-        self._link = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-        self._link.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        self._link.bind(("", DISCOVERY_PORT))
-        own = socket.inet_aton(interface)
-        member = struct.pack("4s4s", socket.inet_aton(GROUP), own)
-        self._link.setsockopt(socket.IPPROTO_IP, socket.IP_ADD_MEMBERSHIP, member)
-        self._link.setsockopt(socket.IPPROTO_IP, socket.IP_MULTICAST_IF, own)
-        self._say("Hello")
-
-    def serve(self) -> None:
-        """Answer until the process ends."""
-        while True:
-            probe, sender = self._link.recvfrom(65_536)
-            if b"Probe" not in probe or b"ProbeMatch" in probe:
-                continue
-            with self._camera.lock:
-                self._camera.counters["probes"] += 1
-            self._link.sendto(self._text("ProbeMatches", "ProbeMatch").encode(), sender)
-
-    def goodbye(self) -> None:
-        """Say that the camera leaves."""
-        self._say("Bye")
-
-    def _say(self, word: str) -> None:
-        self._link.sendto(self._text(word, "").encode(), (GROUP, DISCOVERY_PORT))
-
-    def _text(self, word: str, inner: str) -> str:
-        camera = self._camera
-        about = (
-            "<a:EndpointReference><a:Address>urn:uuid:51303030-0000-0000-0000-000000000001"
-            "</a:Address></a:EndpointReference><d:Types>dn:NetworkVideoTransmitter</d:Types>"
-            "<d:Scopes>onvif://www.onvif.org/name/Sim%20Camera"
-            " onvif://www.onvif.org/hardware/SIM-1</d:Scopes>"
-            f"<d:XAddrs>http://{camera.host}:{camera.port}/onvif/device_service</d:XAddrs>"
-        )
-        about = f"<d:{inner}>{about}</d:{inner}>" if inner else about
-        return (
-            '<?xml version="1.0" encoding="UTF-8"?>'
-            '<s:Envelope xmlns:s="http://www.w3.org/2003/05/soap-envelope"'
-            ' xmlns:a="http://schemas.xmlsoap.org/ws/2004/08/addressing"'
-            ' xmlns:d="http://schemas.xmlsoap.org/ws/2005/04/discovery"'
-            ' xmlns:dn="http://www.onvif.org/ver10/network/wsdl">'
-            f"<s:Body><d:{word}>{about}</d:{word}></s:Body></s:Envelope>"
-        )
-
-
 def main(argv: list[str] | None = None) -> int:
     """Run from the command line."""
     parser = argparse.ArgumentParser(prog="firmware_sim.onvif", description=__doc__)
@@ -476,8 +455,8 @@ def _local(item: ET.Element) -> str:
     return str(item.tag).rpartition("}")[2]
 
 
-def _md5(text: str) -> str:
-    return hashlib.md5(text.encode(), usedforsecurity=False).hexdigest()
+def _hash(name: str, text: str) -> str:
+    return hashlib.new(name, text.encode(), usedforsecurity=False).hexdigest()
 
 
 if __name__ == "__main__":

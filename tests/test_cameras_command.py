@@ -94,7 +94,9 @@ def test_what_is_wrong_is_told_with_its_cure(camera: SimCamera, password: Path, 
 def test_rare_key_frames_are_told(tmp_path: Path):
     path = tmp_path / "rare.mp4"
     with av.open(str(path), "w") as container:
-        stream = container.add_stream("libx264", rate=10, options={"x264-params": "keyint=999:scenecut=0"})
+        stream = container.add_stream(
+            "libx264", rate=10, options={"x264-params": "keyint=999:scenecut=0"}
+        )
         stream.width, stream.height, stream.pix_fmt = 320, 180, "yuv420p"
         stream.gop_size = 999
         for number in range(150):

@@ -1,5 +1,6 @@
 """The ONVIF driver against a simulated device, a good one and all kinds of bad ones."""
 
+import threading
 import time
 from collections.abc import Iterator
 from itertools import islice
@@ -56,7 +57,11 @@ def test_it_says_who_it_is_and_what_it_has(camera: SimOnvif, tmp_path: Path):
     assert asked.snapshot(profiles[0]).startswith(b"\xff\xd8")
 
 
-@pytest.mark.parametrize("settings", [{"has_media2": False}, {"fault": "no_services"}], ids=str)
+@pytest.mark.parametrize(
+    "settings",
+    [{"has_media2": False}, {"fault": "no_services"}, {"fault": "no_capabilities"}],
+    ids=str,
+)
 def test_an_older_camera_is_understood(camera: SimOnvif, tmp_path: Path, settings: dict):
     camera.do("set", **settings)
     asked = device(camera, tmp_path)
@@ -84,9 +89,18 @@ def test_a_wrong_clock_locks_nobody_out(camera: SimOnvif, tmp_path: Path, offset
     assert about.clock_skew_s == pytest.approx(offset_s, abs=3)
 
 
-def test_http_digest_is_spoken_where_it_is_wanted(camera: SimOnvif, tmp_path: Path):
-    camera.do("set", fault="http_digest")
-    assert device(camera, tmp_path).about().model == "SIM-1"
+@pytest.mark.parametrize("fault", ["http_digest", "two_digests", "basic"])
+def test_the_login_of_http_is_spoken_where_it_is_wanted(
+    camera: SimOnvif, tmp_path: Path, fault: str
+):
+    camera.do("set", fault=fault)
+    asked = device(camera, tmp_path)
+    assert asked.about().model == "SIM-1"
+    assert asked.snapshot(asked.chosen()).startswith(b"\xff\xd8")
+    before = camera.do("stats")["failed_logins"]
+    with pytest.raises(AuthRefused, match="turned down"):
+        device(camera, tmp_path, "not-the-password").about()
+    assert camera.do("stats")["failed_logins"] == before + 1
 
 
 def test_a_wrong_password_is_tried_once_and_shown_nowhere(camera: SimOnvif, tmp_path: Path):
@@ -95,7 +109,7 @@ def test_a_wrong_password_is_tried_once_and_shown_nowhere(camera: SimOnvif, tmp_
     with pytest.raises(AuthRefused, match=f"user '{USER}' turned down") as caught:
         asked.about()
     assert camera.do("stats")["failed_logins"] == before + 1
-    assert "not-the-password" not in str(caught.value) + repr(asked._login)
+    assert "not-the-password" not in str(caught.value) + repr(asked._login())
 
 
 def test_a_missing_password_is_told_before_anything_is_sent(camera: SimOnvif, tmp_path: Path):
@@ -110,10 +124,13 @@ def test_a_missing_password_is_told_before_anything_is_sent(camera: SimOnvif, tm
     [
         ("bomb", "document type"),
         ("endless", "over 1048576 bytes"),
-        ("drip", "takes too long"),
+        ("hidden_bomb", "document type"),
+        ("deep", "64 levels"),
+        ("drip", "no answer within 2 s"),
+        ("slow_headers", "no answer within 2 s"),
         ("rubbish", "not XML"),
-        ("redirect", "not XML"),
-        ("silent", "timed out"),
+        ("redirect", "status 302, a redirect"),
+        ("silent", "no answer within 2 s"),
     ],
 )
 def test_hostile_answers_are_lost_in_time(camera: SimOnvif, tmp_path: Path, fault: str, told: str):
@@ -161,8 +178,54 @@ def test_an_inner_address_becomes_the_one_that_was_asked(camera: SimOnvif, tmp_p
 def test_a_snapshot_that_is_none_is_refused(camera: SimOnvif, tmp_path: Path):
     asked = device(camera, tmp_path)
     camera.do("set", snapshot_url=f"http://127.0.0.1:{camera.port}/elsewhere")
-    with pytest.raises(SourceLost, match="status 404"):
+    with pytest.raises(Unsupported, match="status 404, no JPEG"):
         asked.snapshot(asked.chosen())
+
+
+def test_what_a_camera_says_is_no_command_to_a_terminal(camera: SimOnvif, tmp_path: Path):
+    camera.do("set", fault="odd_fault")
+    with pytest.raises(Unsupported, match="nothing") as caught:
+        device(camera, tmp_path).profiles()
+    assert str(caught.value).isprintable()
+
+
+def test_a_camera_that_wants_a_login_says_so_if_there_is_none(camera: SimOnvif):
+    asked = driver.Device(driver.Config("127.0.0.1", camera.port), RealClock())
+    with pytest.raises(AuthRefused, match="it wants a login, and none is given"):
+        asked.about()
+
+
+@pytest.mark.parametrize(
+    "url", ["rtsp://127.0.0.1/x?password=hunter2", "rtsp://127.0.0.1/a b", "rtsp://127.0.0.1:0/x"]
+)
+def test_an_address_that_rtsp_turns_down_ends_this_camera_only(
+    camera: SimOnvif, tmp_path: Path, url: str
+):
+    """A ConfigError here would end the agent, and with it the recording of every other camera."""
+    camera.do("set", stream_url=url)
+    source = app.source(Kinded("onvif", config(camera.port, tmp_path)), RealClock())
+    with pytest.raises(Unsupported, match="stream's url") as caught:
+        source.open()
+    assert "hunter2" not in str(caught.value)
+
+
+def test_close_ends_an_open_that_waits(camera: SimOnvif, tmp_path: Path):
+    camera.do("set", fault="slow_headers")
+    settings = config(camera.port, tmp_path, open_timeout_s=30.0)
+    source = app.source(Kinded("onvif", settings), RealClock())
+    begun_s = time.monotonic()
+    threading.Timer(0.5, source.close).start()
+    with pytest.raises(SourceLost, match="closed"):
+        source.open()
+    assert time.monotonic() - begun_s < 10
+
+
+def test_all_that_is_asked_has_one_limit(camera: SimOnvif, tmp_path: Path):
+    asked = device(camera, tmp_path, open_timeout_s=1.0)
+    assert asked.chosen().token == "main"
+    time.sleep(1.1)
+    with pytest.raises(SourceLost, match="no answer within 1 s"):
+        asked.profiles()
 
 
 @pytest.mark.parametrize("host", ["", "a b", "http://cam", "user@cam", "cam#x"])
