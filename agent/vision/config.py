@@ -30,7 +30,9 @@ class RecordConfig:
         float, Doc("Length of a recorded file, cut at the next key frame"), Range(2, 300)
     ] = 10.0
     ring_s: Annotated[
-        float, Doc("Seconds of packets kept in memory for the start of clips"), Range(2, 120)
+        float,
+        Doc("Seconds of packets in memory at most; what a closed file holds leaves sooner"),
+        Range(2, 120),
     ] = 20.0
     ring_max_mb: Annotated[
         int, Doc("Memory the packets of one camera may take, in MB"), Range(1, 256)

@@ -15,10 +15,11 @@ from agent.core.clock import NS_PER_MS, NS_PER_S, Clock
 from agent.core.errors import AgentError, AuthRefused, Permanent, SourceLost, Unsupported
 from agent.core.model import Packet, StreamInfo
 from agent.vision.config import RecordConfig
+from agent.vision.feed import Feed
 from agent.vision.ring import Ring
 from agent.vision.segment import Place
 from agent.vision.timeline import Timeline
-from agent.vision.writer import Feed, Writer
+from agent.vision.writer import Writer
 
 POLL_S = 0.5
 REFUSED_PAUSE_S = 900.0
@@ -80,6 +81,9 @@ class Recorder:
         self._info: StreamInfo | None = None
         self._writer: Writer | None = None
         self._runs = 0
+        self._packets = 0
+        self._dropped = 0
+        self._lag_ms: int | None = None
         self._refusals = 0
         self._keys = KeyWatch()
         self._health = CameraHealth("connecting", clock.utc_ns())
@@ -87,7 +91,13 @@ class Recorder:
 
     def health(self) -> CameraHealth:
         """Give the camera's state now; safe from any thread."""
-        health = replace(self._health, ring_bytes=self._ring.size_bytes)
+        health = replace(
+            self._health,
+            lag_ms=self._lag_ms,
+            packets=self._packets,
+            dropped=self._dropped,
+            ring_bytes=self._ring.size_bytes,
+        )
         trouble = None if self._writer is None else self._writer.trouble
         if trouble is None or health.state != "streaming":
             return health
@@ -148,10 +158,10 @@ class Recorder:
     def _record(
         self, info: StreamInfo, stop: threading.Event, progress: Callable[[], None]
     ) -> None:
-        writer = Writer(self._place, info, self._clock, self._config)
+        writer = Writer(self._place, info, self._clock, self._config, self._ring.kept)
         self._writer = writer
         writer.start(self._lost_reason)
-        feed = Feed(writer.queue)
+        feed = Feed(writer.inbox)
         timeline = Timeline()
         run = self._next_run()
         self._keys.restart()
@@ -159,7 +169,8 @@ class Recorder:
             for packet in _apart(self._source.packets()):
                 if stop.is_set() or not writer.is_working:
                     break
-                media_ns = int(packet.dts * packet.time_base * NS_PER_S)
+                tick = packet.time_base
+                media_ns = packet.dts * tick.numerator * NS_PER_S // tick.denominator
                 stamp = timeline.stamp(
                     media_ns, packet.arrival_mono_ns, packet.utc_ns, is_key=packet.is_key
                 )
@@ -178,7 +189,7 @@ class Recorder:
                 raise SourceLost(f"camera {self._place.camera}: the stream ended")
         finally:
             self._source.close()
-            writer.end(feed.take_gap())
+            writer.end(feed.rest())
 
     def _next_run(self) -> str:
         self._runs += 1
@@ -188,22 +199,18 @@ class Recorder:
         is_waiting = self._health.state == "no_keyframe" and not self._keys.has_gop
         if self._health.state != "streaming" and not is_waiting:
             self._become("streaming", "")
-        lag_ms = None
+        self._packets += 1
+        self._dropped += feed.take_dropped()
+        self._lag_ms = None
         if packet.camera_utc_ns is not None:
-            lag_ms = (self._clock.utc_ns() - packet.camera_utc_ns) // NS_PER_MS
-        health = self._health
-        self._health = replace(
-            health,
-            lag_ms=lag_ms,
-            packets=health.packets + 1,
-            dropped=health.dropped + feed.take_dropped(),
-        )
+            self._lag_ms = (self._clock.utc_ns() - packet.camera_utc_ns) // NS_PER_MS
 
     def _become(self, state: str, detail: str) -> None:
         if (state, detail) == (self._health.state, self._health.detail):
             return
+        self._lag_ms = None
         self._health = replace(
-            self._health, state=state, detail=detail, since_utc_ns=self._clock.utc_ns(), lag_ms=None
+            self._health, state=state, detail=detail, since_utc_ns=self._clock.utc_ns()
         )
         _log.info(f"camera {state}", camera=self._place.camera, detail=detail)
 

@@ -22,6 +22,7 @@ FRAGMENT_S = 5  # longest piece of a growing file, should key frames stay away
 _LENGTH_BYTES = 4
 _START_CODE = b"\x00\x00\x01"
 _HEAD_BYTES = 64  # a start code stands within them
+_SETS_BYTES = 4096  # parameter sets stand at the front of a key frame
 _H264_SPS, _H264_PPS = 7, 8
 _HEVC_VPS, _HEVC_PPS = 32, 34
 
@@ -150,8 +151,8 @@ class GopFile:
         """Write and sync what is pending."""
         if not self._pending:
             return
-        left = memoryview(bytes(self._pending))
-        self._pending.clear()
+        pending, self._pending = self._pending, bytearray()
+        left = memoryview(pending)
         while left:  # a disk that is nearly full takes a part
             left = left[self._stream.write(left) :]
         self._sync()
@@ -215,7 +216,7 @@ def _is_chain(payload: bytes) -> bool:
 def parameter_sets(codec: str, payload: bytes) -> bytes:
     """Give the parameter sets of an Annex B key frame, to see when the picture's shape changes."""
     found = []
-    for nal in filter(None, payload.split(_START_CODE)[1:]):
+    for nal in filter(None, payload[:_SETS_BYTES].split(_START_CODE)[1:]):
         kind = nal[0] & 0x1F if codec == "h264" else nal[0] >> 1 & 0x3F
         is_wanted = (
             kind in (_H264_SPS, _H264_PPS) if codec == "h264" else _HEVC_VPS <= kind <= _HEVC_PPS

@@ -5,6 +5,7 @@ happens, and becomes an ordinary seekable MP4 when it is closed.
 """
 
 import contextlib
+import hashlib
 import os
 import sqlite3
 from dataclasses import dataclass
@@ -16,7 +17,6 @@ from agent.core.errors import StorageError
 from agent.core.files import sync_directory
 from agent.core.model import Packet
 from agent.core.store import Store
-from agent.evidence.hashing import hash_file
 from agent.vision.disks import Disks, Folder
 from agent.vision.remux import GopFile, Muxer, Template
 
@@ -100,6 +100,11 @@ class SegmentWriter:
         return self._first.utc_ns
 
     @property
+    def last_dts(self) -> int:
+        """Of the newest packet that it took."""
+        return self._last.dts
+
+    @property
     def parameter_sets(self) -> bytes:
         """Of the stream that it was begun for."""
         return self._template.parameter_sets
@@ -160,17 +165,17 @@ class SegmentWriter:
         self._stream.close()
         path = self.folder.path / self._path
         sync_directory(path.parent)
-        found = hash_file(path)
+        with path.open("rb") as stream:
+            sha256 = hashlib.file_digest(stream, "sha256").hexdigest()
+            size_bytes = stream.tell()
         # The newest packet tells the time: a camera's first ones come in a burst, late by up to
         # a group of pictures.
         offset_ns = _camera_offset_ns(self._last)
         start_utc_ns, end_utc_ns = self._span_utc_ns()
         times = (start_utc_ns, end_utc_ns, self._last.dts)
-        values = (*times, muxer.packets, offset_ns, found.size_bytes)
+        values = (*times, muxer.packets, offset_ns, size_bytes)
         self._place.store.write(
-            lambda connection: (
-                connection.execute(_CLOSE, (*values, found.sha256, self._row_id)).rowcount
-            )
+            lambda connection: connection.execute(_CLOSE, (*values, sha256, self._row_id)).rowcount
         )
 
     def abandon(self) -> None:

@@ -4,13 +4,10 @@ It alone waits for the disk. When the disk refuses, the segment is given up (wha
 of it stays and gets its row), and a new one is tried at a key frame, with growing pauses.
 """
 
-import contextlib
-import queue
 import sqlite3
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TypeAlias
 
 from agent.core import log
 from agent.core.clock import NS_PER_MS, NS_PER_S, Clock
@@ -19,14 +16,13 @@ from agent.core.model import Packet, StreamInfo
 from agent.evidence import custody
 from agent.vision import recovery
 from agent.vision.config import RecordConfig
+from agent.vision.feed import Inbox, Item
 from agent.vision.remux import Template, parameter_sets
 from agent.vision.segment import Gap, Place, SegmentWriter, note_gap
 
 GAP_LEAST_NS = NS_PER_S
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 1.0, 30.0
-POLL_S = 0.5
 SLOT_SLACK_NS = 50 * NS_PER_MS  # a key frame that comes so early is the one that was due
-TOO_SLOW = "the disk is too slow"
 JUMPED = "the stream or the clock jumped"
 
 _LAST_UTC_NS = """
@@ -35,8 +31,6 @@ _LAST_UTC_NS = """
 _LAST_GAP_UTC_NS = "SELECT to_utc_ns FROM gap WHERE camera = ? ORDER BY id DESC LIMIT 1"
 
 _log = log.get(__name__)
-
-Item: TypeAlias = Packet | Gap | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,61 +41,27 @@ class Trouble:
     since_utc_ns: int
 
 
-class Feed:
-    """Puts packets into the writer's queue, whole groups of pictures or none; never waits."""
-
-    def __init__(self, target: "queue.Queue[Item]") -> None:
-        self._queue = target
-        self._first_left_out: Packet | None = None
-        self._last_left_out: Packet | None = None
-        self._gap_packets = 0
-        self._dropped = 0
-
-    def put(self, packet: Packet) -> None:
-        """Queue a packet, or leave out its whole group when there is no room."""
-        if self._first_left_out is not None and not (packet.is_key and self._close_gap(packet)):
-            self._leave_out(packet)
-            return
-        try:
-            self._queue.put_nowait(packet)
-        except queue.Full:
-            self._leave_out(packet)
-
-    def take_dropped(self) -> int:
-        """Give how many packets were left out since the last call."""
-        dropped, self._dropped = self._dropped, 0
-        return dropped
-
-    def take_gap(self) -> Gap | None:
-        """Give the gap that the session ends in, if it does."""
-        return None if self._last_left_out is None else self._gap_to(self._last_left_out)
-
-    def _leave_out(self, packet: Packet) -> None:
-        self._dropped += 1
-        self._gap_packets += 1
-        self._first_left_out = self._first_left_out or packet
-        self._last_left_out = packet
-
-    def _close_gap(self, packet: Packet) -> bool:
-        gap = self._gap_to(packet)
-        try:
-            self._queue.put_nowait(gap)
-        except queue.Full:
-            return False
-        self._first_left_out = self._last_left_out = None
-        self._gap_packets = 0
-        return True
-
-    def _gap_to(self, packet: Packet) -> Gap:
-        first = self._first_left_out or packet
-        return Gap(first.utc_ns, packet.utc_ns, self._gap_packets, TOO_SLOW)
-
-
 class Writer:
-    """Takes what stands in `queue` to the disk, on a thread of its own."""
+    """Takes what comes into `inbox` to the disk, on a thread of its own.
 
-    def __init__(self, place: Place, info: StreamInfo, clock: Clock, config: RecordConfig) -> None:
-        self.queue: queue.Queue[Item] = queue.Queue(config.queue_packets)
+    Args:
+        place: where segments go.
+        info: of the stream.
+        clock: time.
+        config: of the recording.
+        kept: told the run and the dts up to which a closed file holds it.
+    """
+
+    def __init__(
+        self,
+        place: Place,
+        info: StreamInfo,
+        clock: Clock,
+        config: RecordConfig,
+        kept: Callable[[str, int], None],
+    ) -> None:
+        self._kept = kept
+        self.inbox = Inbox(config.queue_packets)
         self.trouble: Trouble | None = None
         self._place = place
         self._info = info
@@ -126,22 +86,17 @@ class Writer:
         self._lost_reason = lost_reason
         self._thread.start()
 
-    def end(self, gap: Gap | None) -> None:
-        """Write what is queued, and a last gap, close the segment, stop."""
-        for item in (None,) if gap is None else (gap, None):
-            self._hand_over(item)
+    def end(self, rest: Sequence[Packet | Gap]) -> None:
+        """Write what waits, and the rest of the session, close the segment, stop."""
+        self.inbox.end(rest)
         self._thread.join()
 
-    def _hand_over(self, item: Gap | None) -> None:
-        while self.is_working:
-            with contextlib.suppress(queue.Full):
-                self.queue.put(item, timeout=POLL_S)
-                return
-
     def _work(self) -> None:
-        while (item := self.queue.get()) is not None:
-            self._guarded(item)
-        self._guarded(None)
+        is_over = False
+        while not is_over:
+            for item in self.inbox.take():
+                self._guarded(item)
+                is_over = item is None
         if self._template is not None:
             self._template.close()
 
@@ -236,6 +191,7 @@ class Writer:
             self._place.disks.refused(segment.folder, str(error))
             raise
         self._place.disks.accepted(segment.folder)
+        self._kept(self._run, segment.last_dts)
         if self.trouble is not None:
             self._recover()
 

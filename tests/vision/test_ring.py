@@ -183,3 +183,29 @@ def test_readers_and_the_writer_do_not_disturb_each_other() -> None:
     for reader in readers:
         reader.join()
     assert wrong == []
+
+
+def test_what_a_closed_file_holds_leaves_after_a_while() -> None:
+    ring = filled(60)
+    ring.kept("r1", 29)  # told at 59
+    ring.put(packet(60, is_key=True))
+    assert ring.after("r1", None)[0].dts == 0  # somebody may just have read the rows
+    for dts in range(61, 71):
+        ring.put(packet(dts, is_key=dts % 10 == 0))
+    assert ring.after("r1", None)[0].dts == 30
+    assert ring.is_whole_after("r1", 29)
+    assert not ring.is_whole_after("r1", 19)
+    ring.kept("r1", 1000)
+    for dts in range(71, 90):
+        ring.put(packet(dts, is_key=dts % 10 == 0))
+    assert ring.after("r1", None)[0].dts == 80  # the newest group always stays
+    ring.put(replace(packet(0, is_key=True, run="r2"), utc_ns=9 * NS_PER_S))
+    assert ring.runs() == ("r2",)
+
+
+def test_word_of_another_run_evicts_nothing() -> None:
+    ring = filled(30)
+    ring.kept("r0", 100)
+    for dts in range(30, 60):
+        ring.put(packet(dts, is_key=dts % 10 == 0))
+    assert ring.after("r1", None)[0].dts == 0
