@@ -69,8 +69,9 @@ class Feed:
                 self._lose(packet)
                 return
             self._begin_again(packet)
+        ends_group = packet.is_key and isinstance(self._newest(), Packet)
         self._pending.append(packet)
-        if packet.is_key or len(self._pending) >= self._most or self._is_long(packet):
+        if ends_group or len(self._pending) >= self._most or self._is_long(packet):
             self._hand_over()
 
     def rest(self) -> list[Packet | Gap]:
@@ -82,6 +83,9 @@ class Feed:
         """Give how many packets were left out since the last call."""
         dropped, self._dropped = self._dropped, 0
         return dropped
+
+    def _newest(self) -> Packet | Gap | None:
+        return self._pending[-1] if self._pending else None
 
     def _is_long(self, packet: Packet) -> bool:
         first = self._pending[0]
