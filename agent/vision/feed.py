@@ -57,7 +57,7 @@ class Feed:
 
     def __init__(self, inbox: Inbox) -> None:
         self._inbox = inbox
-        self._most = max(1, inbox.max_packets // 3)
+        self._most = max(1, inbox.max_packets // 2)
         self._pending: list[Packet | Gap] = []
         self._lost: list[int] | None = None  # from, to, packets: what is being left out
         self._dropped = 0
