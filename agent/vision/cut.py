@@ -62,22 +62,24 @@ def packets_of(recording: Recording) -> Iterator[Packet]:
     Raises:
         StorageError: the file is there and cannot be read.
     """
+    tick_ns = recording.time_base * NS_PER_S
     try:
         for found in demux(recording.path):
             if found.dts is None or found.pts is None or found.time_base is None:
                 continue
-            dts = recording.first_dts + round(found.dts * found.time_base / recording.time_base)
-            pts = recording.first_dts + round(found.pts * found.time_base / recording.time_base)
-            past = (dts - recording.first_dts) * recording.time_base
+            past, shown = found.dts, found.pts
+            if found.time_base != recording.time_base:
+                scale = found.time_base / recording.time_base
+                past, shown = round(past * scale), round(shown * scale)
             yield Packet(
                 run=recording.run,
-                pts=pts,
-                dts=dts,
+                pts=recording.first_dts + shown,
+                dts=recording.first_dts + past,
                 time_base=recording.time_base,
                 is_key=found.is_keyframe,
                 is_corrupt=found.is_corrupt,
                 arrival_mono_ns=0,
-                utc_ns=recording.start_utc_ns + int(past * NS_PER_S),
+                utc_ns=recording.start_utc_ns + past * tick_ns.numerator // tick_ns.denominator,
                 camera_utc_ns=None,
                 payload=bytes(found),
             )

@@ -195,14 +195,14 @@ def demux(path: Path) -> Iterator[_AvPacket]:
                 is_whole = packet.pos is None or packet.pos + packet.size <= size_bytes
                 if packet.size == 0 or packet.dts is None or not is_whole:
                     continue
-                if not _is_chain(bytes(packet)):
+                if not _is_chain(memoryview(packet)):
                     return
                 yield from convert.filter(packet)
         except (av.error.FFmpegError, OSError):
             return  # the damaged tail: what came before it was read
 
 
-def _is_chain(payload: bytes) -> bool:
+def _is_chain(payload: "bytes | memoryview[int]") -> bool:
     """Whether NAL units with four bytes of length each fill the payload exactly."""
     place = 0
     while place + _LENGTH_BYTES <= len(payload):
