@@ -153,7 +153,7 @@ def test_overflow_leaves_out_whole_groups_and_says_how_many(
     found = segments(store)
     assert {gap["reason"] for gap in left_out} == {"the disk is too slow"}
     count = sum(gap["packets"] for gap in left_out)
-    assert count >= 100
+    assert count >= 80
     assert sum(row["packets"] for row in found) + count == 300
     assert desk.recorder.health().dropped == count
     assert_rows_agree_with_files(store, tmp_path)
@@ -173,7 +173,7 @@ def test_overflow_until_the_end_is_told_too(store: Store, tmp_path: Path, sim: S
     desk.record(150)
     timer.join()
     left_out = sum(gap["packets"] for gap in gaps(store))
-    assert left_out >= 100
+    assert left_out >= 80
     assert sum(row["packets"] for row in segments(store)) + left_out == 150
 
 
