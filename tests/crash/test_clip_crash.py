@@ -79,7 +79,11 @@ def test_killed_clip_maker_loses_and_doubles_nothing(store: Store, tmp_path: Pat
     store.close()
 
     dice = random.Random(11)
-    left = [make(tmp_path, dice.uniform(0.005, 0.08))[-1] for _ in range(ROUNDS)]
+    left, longest_s = [], 0.08
+    for _ in range(ROUNDS):
+        left.append(make(tmp_path, dice.uniform(0.005, longest_s))[-1])
+        if left[-1] == "ready":  # the machine is slower than that today
+            longest_s = min(3.0, 1.3 * longest_s)
     assert len(set(left)) > 2, "no kill came while clips were made"
     assert make(tmp_path, None)[-1] == "0"
 
