@@ -1,5 +1,6 @@
 """The ONVIF driver against a simulated device, a good one and all kinds of bad ones."""
 
+import socket
 import threading
 import time
 from collections.abc import Iterator
@@ -279,9 +280,57 @@ def test_cameras_on_the_network_are_found(found_camera: SimOnvif):
     assert found_camera.do("stats")["probes"] >= 2  # asked twice, answered twice, told once
 
 
-def test_a_network_that_is_not_ours_is_named():
-    with pytest.raises(SourceLost, match=r"discovery on 203\.0\.113\.7"):
-        discovery.discover(0.2, "203.0.113.7")
+@pytest.mark.parametrize("interface", ["203.0.113.7", "eth99", "no such thing"])
+def test_a_network_that_is_not_ours_is_named(interface: str):
+    with pytest.raises(SourceLost, match=f"discovery on {interface}.*allowed: our own address"):
+        discovery.discover(0.2, interface)
+
+
+def test_a_network_may_be_named_by_its_device(found_camera: SimOnvif):
+    assert found_camera.port in {one.port for one in discovery.discover(1.5, "lo")}
+
+
+def test_all_networks_are_asked_but_the_loopback():
+    assert "127.0.0.1" not in discovery.own_addresses()
+
+
+def claim(*addresses: str, scopes: str = "") -> bytes:
+    where = f"<XAddrs>{' '.join(addresses)}</XAddrs>"
+    return f"<ProbeMatch>{where}<Scopes>{scopes}</Scopes></ProbeMatch>".encode()
+
+
+def answered(*answers: bytes) -> list[discovery.Found]:
+    """Give what is found where somebody answers the first probe so."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as stranger:
+        stranger.bind(("127.0.0.1", 0))
+
+        def answer() -> None:
+            _, asker = stranger.recvfrom(65_536)
+            for text in answers:
+                stranger.sendto(text, asker)
+
+        thread = threading.Thread(target=answer)
+        thread.start()
+        found = discovery.discover(1.0, "127.0.0.1", stranger.getsockname())
+        thread.join()
+    return found
+
+
+def test_an_answer_is_told_once_and_believed_for_its_sender_only():
+    names = "onvif://www.onvif.org/name/North%20Gate onvif://www.onvif.org/hardware/A%1b%5b2J1"
+    ours = claim("http://[fe80::1]/x", "http://127.0.0.1:8080/onvif", scopes=names)
+    (found,) = answered(
+        b"\xff", claim("http://10.0.0.1/onvif"), ours, ours, claim("http://127.0.0.1:8080/other")
+    )
+    assert (found.host, found.port, found.name, found.hardware) == (
+        *("127.0.0.1", 8080),
+        *("North Gate", "A [2J1"),
+    )
+
+
+def test_no_host_crowds_the_others_out():
+    found = answered(*(claim(f"http://127.0.0.1:{port}/x") for port in range(1, 60)))
+    assert [one.port for one in found] == list(range(1, discovery.MAX_A_HOST + 1))
 
 
 @pytest.mark.parametrize(
