@@ -66,6 +66,18 @@ def make(folder: Path, kill_after_s: float | None) -> list[str]:
     return said
 
 
+def kill_again_and_again(folder: Path) -> list[str]:
+    """Kill makers at any moment; gives how many clips each left to be made."""
+    dice = random.Random(11)
+    left: list[str] = []
+    longest_s = 0.08
+    while len(left) < ROUNDS or (len(set(left)) <= 2 and len(left) < 5 * ROUNDS):
+        left.append(make(folder, dice.uniform(0.005, longest_s))[-1])
+        if left[-1] == "ready":  # the machine is slower than that today
+            longest_s = min(3.0, 1.4 * longest_s)
+    return left
+
+
 def test_killed_clip_maker_loses_and_doubles_nothing(store: Store, tmp_path: Path) -> None:
     box = Box(store, tmp_path)
     (tmp_path / "spool").mkdir()
@@ -78,12 +90,7 @@ def test_killed_clip_maker_loses_and_doubles_nothing(store: Store, tmp_path: Pat
         wanted[box.want(start, start + 4, snapshot=snapshot)] = start
     store.close()
 
-    dice = random.Random(11)
-    left, longest_s = [], 0.08
-    for _ in range(ROUNDS):
-        left.append(make(tmp_path, dice.uniform(0.005, longest_s))[-1])
-        if left[-1] == "ready":  # the machine is slower than that today
-            longest_s = min(3.0, 1.3 * longest_s)
+    left = kill_again_and_again(tmp_path)
     assert len(set(left)) > 2, "no kill came while clips were made"
     assert make(tmp_path, None)[-1] == "0"
 
