@@ -39,7 +39,7 @@ def table() -> str:
         ("file descriptors", f"{after[1] - before[1]:+d}", "0"),
         ("RSS, KiB", f"{after[2] - before[2]:+d}", "up to +2,048"),
         (
-            "from the drop to the next packet, median and worst, s",
+            "from opening to the first packet, median and worst, s",
             f"{statistics.median(back_s):.2f}, {max(back_s):.2f}",
             "up to 3",
         ),
