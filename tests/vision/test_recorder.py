@@ -10,6 +10,8 @@ from functools import partial
 from itertools import pairwise
 from pathlib import Path
 
+import av
+import numpy as np
 import pytest
 
 from agent.core.clock import NS_PER_S, RealClock, SimClock
@@ -17,6 +19,7 @@ from agent.core.errors import AuthRefused, OutboxFull, SourceLost, Unsupported
 from agent.core.schema import DEVICE_MIGRATIONS
 from agent.core.store import Store
 from agent.vision.remux import demux
+from drivers import file as file_driver
 from drivers import rtsp as rtsp_driver
 from tests import footage
 from tests.simcamera import PASSWORD, USER, SimCamera
@@ -488,3 +491,43 @@ def test_huge_groups_do_not_fill_the_memory(store: Store, tmp_path: Path, sim: S
     with pytest.raises(SourceLost, match="no key frame"):
         desk.record(20_000, lambda _: most.append(desk.recorder.health().ring_bytes))
     assert 10 << 20 < max(most) <= 16 << 20
+
+
+def with_sound(target: Path) -> Path:
+    """Give a film with G.711 sound, which no MP4 holds."""
+    with av.open(str(footage.numbered(60))) as inside, av.open(str(target), "w") as outside:
+        video = inside.streams.video[0]
+        picture = outside.add_stream_from_template(video)
+        sound = outside.add_stream("pcm_alaw", rate=8000, layout="mono")
+        for packet in inside.demux(video):
+            if packet.dts is not None:
+                packet.stream = picture
+                outside.mux(packet)
+        frame = av.AudioFrame.from_ndarray(
+            np.zeros((1, 48_000), dtype=np.int16), format="s16", layout="mono"
+        )
+        frame.sample_rate = 8000
+        outside.mux(sound.encode(frame))
+        outside.mux(sound.encode(None))
+    return target
+
+
+def test_sound_is_left_out(store: Store, tmp_path: Path, sim: SimClock) -> None:
+    source = file_driver.build(file_driver.Config(with_sound(tmp_path / "sound.mov")), sim)
+    with pytest.raises(SourceLost):
+        Desk(store, tmp_path, source, sim).record(1000)
+    for row in segments(store):
+        with av.open(str(tmp_path / row["path"])) as container:
+            assert [stream.type for stream in container.streams] == ["video"]
+    assert sum(row["packets"] for row in segments(store)) == 60
+
+
+def test_h265_is_recorded_as_players_expect_it(store: Store, tmp_path: Path, sim: SimClock) -> None:
+    source = looped(footage.numbered(60, codec="libx265"), sim)
+    Desk(store, tmp_path, source, sim).record(60)
+    for row in segments(store):
+        content = (tmp_path / row["path"]).read_bytes()
+        assert row["codec"] == "hevc"
+        assert b"hvc1" in content
+        assert b"hev1" not in content
+        assert len(footage.numbers(tmp_path / row["path"])) == 20
