@@ -16,6 +16,7 @@ from agent.core.errors import AgentError, AuthRefused, Permanent, SourceLost, Un
 from agent.core.model import Packet, StreamInfo
 from agent.vision.config import RecordConfig
 from agent.vision.feed import Feed
+from agent.vision.keys import KeyWatch, NoKeyFrame
 from agent.vision.ring import Ring
 from agent.vision.segment import Place
 from agent.vision.timeline import Timeline
@@ -23,8 +24,6 @@ from agent.vision.writer import Writer
 
 POLL_S = 0.5
 REFUSED_PAUSE_S = 900.0
-KEYS_LEAST_S, KEYS_FIRST_MOST_S, KEYS_MOST_S = 10.0, 60.0, 120.0
-KEYS_GOPS = 3
 
 _log = log.get(__name__)
 
@@ -213,45 +212,6 @@ class Recorder:
             self._health, state=state, detail=detail, since_utc_ns=self._clock.utc_ns()
         )
         _log.info(f"camera {state}", camera=self._place.camera, detail=detail)
-
-
-class NoKeyFrame(SourceLost):
-    """The stream goes on, but nothing of it could be cut or shown: it is opened anew."""
-
-
-class KeyWatch:
-    """Tells when the next key frame is overdue: after three usual waits, or ten seconds.
-
-    A camera whose key frames come more rarely than that is found out by being opened again: each
-    time it is given twice as long, until its own pace is known.
-    """
-
-    def __init__(self) -> None:
-        self._limit_ns = round(KEYS_LEAST_S * NS_PER_S)
-        self._last_ns: int | None = None
-        self.has_gop = False  # a whole group of pictures was seen since the start
-
-    def restart(self) -> None:
-        """Begin a session."""
-        self._last_ns, self.has_gop = None, False
-
-    def is_overdue(self, packet: Packet) -> bool:
-        """Take the next packet, and say whether to wait no longer for a key frame."""
-        now_ns = packet.arrival_mono_ns
-        if self._last_ns is None:
-            self._last_ns = now_ns
-        elif packet.is_key:
-            usual_ns = KEYS_GOPS * (now_ns - self._last_ns)
-            self._last_ns = now_ns
-            least_ns = round(KEYS_LEAST_S * NS_PER_S)
-            known_ns = self._limit_ns if self.has_gop else least_ns
-            self._limit_ns = min(max(known_ns, usual_ns), round(KEYS_MOST_S * NS_PER_S))
-            self.has_gop = True
-        elif now_ns - self._last_ns > self._limit_ns:
-            if not self.has_gop:
-                self._limit_ns = min(2 * self._limit_ns, round(KEYS_FIRST_MOST_S * NS_PER_S))
-            return True
-        return False
 
 
 class _CloseOnStop:
