@@ -37,6 +37,11 @@ _PIECES = """
     SELECT id, camera, start_utc_ns, end_utc_ns, size_bytes, folder, path, sha256 FROM segment
     WHERE state IN ('closed', 'recovered')
 """
+_SUMS = """
+    SELECT folder, sum(size_bytes) AS size_bytes,
+        min(CASE WHEN end_utc_ns > ? THEN end_utc_ns END) AS first_end
+    FROM segment WHERE state IN ('closed', 'recovered') GROUP BY folder
+"""
 _PROTECTIONS = """
     SELECT camera, start_utc_ns, end_utc_ns FROM clip WHERE state IN ('wanted', 'sealed')
     UNION ALL
@@ -141,7 +146,7 @@ class RecordingLoop:
         folders = self._disks.present()
         self._welcome(folders)
         self._sweep(folders)
-        gone = self._due(folders)
+        gone = self._due(folders) if self._is_any_due(folders) else []
         for first in range(0, len(gone), RUN_PIECES):
             self._delete(folders, gone[first : first + RUN_PIECES])
             progress()
@@ -155,6 +160,20 @@ class RecordingLoop:
             recovery.settle_returned(self._store, self._disks, names - self._present, self._custody)
         self._present = names
 
+    def _is_any_due(self, folders: Sequence[Folder]) -> bool:
+        """Look at sums first: a disk of some terabytes has a million rows."""
+        names = [folder.folder_id for folder in folders]
+        with self._store.reading() as connection:
+            rows = connection.execute(_SUMS, (SET_NS,)).fetchall()
+        ours = [row for row in rows if row["folder"] in names]
+        ends = [row["first_end"] for row in ours if row["first_end"] is not None]
+        bounds = self._bounds(ends, self._clock.utc_ns())
+        if sum(row["size_bytes"] for row in ours) > bounds.max_bytes:
+            return True
+        return any(end < bounds.oldest_utc_ns for end in ends) or any(
+            _is_short(folder) for folder in folders
+        )
+
     def _due(self, folders: Sequence[Folder]) -> list[Piece]:
         now_utc_ns = self._clock.utc_ns()
         names = {folder.folder_id for folder in folders}
@@ -163,7 +182,8 @@ class RecordingLoop:
             held = connection.execute(_PROTECTIONS, (MOST_PRE_ROLL_S, now_utc_ns))
             protections = [Protection(*row) for row in held]
         pieces = [piece for piece in found if piece.folder_id in names]
-        gone = list(choose(pieces, protections, self._bounds(pieces, now_utc_ns)))
+        ends = [piece.end_utc_ns for piece in pieces if piece.end_utc_ns > SET_NS]
+        gone = list(choose(pieces, protections, self._bounds(ends, now_utc_ns)))
         for folder in folders:
             ours = [piece for piece in pieces if piece.folder_id == folder.folder_id]
             goes = [piece for piece in gone if piece.folder_id == folder.folder_id]
@@ -174,13 +194,12 @@ class RecordingLoop:
                 gone += choose(rest, protections, bounds)
         return gone
 
-    def _bounds(self, pieces: Iterable[Piece], now_utc_ns: int) -> Bounds:
+    def _bounds(self, ends_utc_ns: Iterable[int], now_utc_ns: int) -> Bounds:
         max_bytes = round(self._config.keep_max_gb * BYTES_PER_GB)
         oldest_utc_ns = now_utc_ns - self._config.keep_days * NS_PER_DAY
         if not self._is_clock_steady():
             return Bounds(max_bytes, spare_bytes=round(max_bytes * SPARE_SHARE))
-        ends = (piece.end_utc_ns for piece in pieces if piece.end_utc_ns > SET_NS)
-        first_utc_ns = min(ends, default=now_utc_ns)
+        first_utc_ns = min(ends_utc_ns, default=now_utc_ns)
         is_late = first_utc_ns < oldest_utc_ns - LATE_NS
         return Bounds(
             max_bytes,
@@ -264,6 +283,15 @@ def _bounds_of_disk(
         max_files=max(0, len(rest) - max(0, lacking_files)),
         spare_bytes=disk.reserve_bytes // 4,
     )
+
+
+def _is_short(folder: Folder) -> bool:
+    """Whether the disk's reserve is touched."""
+    try:
+        disk = room.of(folder.path)
+    except OSError:
+        return False
+    return disk.free_bytes < disk.reserve_bytes or disk.free_files < disk.reserve_files
 
 
 def _spans(pieces: Iterable[Piece]) -> dict[str, dict[str, int]]:
