@@ -35,7 +35,8 @@ GLOBAL_US: Final = 3_000_000
 SAME_DETAIL: Final = 0.7  # correlation of the fine texture in the patch with what was there
 MIN_DETAIL: Final = 1.0  # grey levels: below it there is no texture to compare
 SOFT_EDGE: Final = 0.24  # of the whole difference, a pixel: things end more sharply than light
-HOLE_RATIO: Final = 0.75  # of the edges round a patch, now to before
+HOLE_RATIO: Final = 1.0  # of edges round a patch and contrast to its surroundings, now to before
+FLAT: Final = 3.0  # grey levels: the contrast of what has none
 MAX_PATCHES: Final = 16
 WHOLE: Final = 0.7  # of what differs in one piece must be steady before it is judged
 STILL_THERE: Final = 0.4  # of a patch's place that differs: it is there, or something before it
@@ -46,6 +47,7 @@ _SAME: Final = 0.3  # IoU of a patch with itself a second ago
 _WITHIN: Final = 0.7
 _OPEN: Final = np.ones((3, 3), np.uint8)
 _CLOSE: Final = np.ones((5, 5), np.uint8)
+_AROUND: Final = np.ones((9, 9), np.uint8)
 
 _Floats = NDArray[np.float32]
 
@@ -150,7 +152,7 @@ class Patches:
         _, pieces, sizes, _ = cv2.connectedComponentsWithStats(differs, connectivity=8)
         for name, x, y, w, h, _area in rows[:MAX_PATCHES]:
             box = Box(x / width, y / height, w / width, h / height)
-            part = np.s_[max(0, y - 3) : y + h + 3, max(0, x - 3) : x + w + 3]
+            part = np.s_[max(0, y - 5) : y + h + 5, max(0, x - 5) : x + w + 5]
             mask = _marked(names[part] == name)
             piece = int(np.bincount(pieces[part][mask > 0]).argmax())
             is_whole = cv2.countNonZero(mask) >= WHOLE * sizes[piece][cv2.CC_STAT_AREA]
@@ -185,7 +187,11 @@ class Patches:
         step = float(np.percentile(np.abs(difference[inside]), 90))
         if float(np.percentile(_slope(difference)[ring], 75)) < SOFT_EDGE * step:
             return True
-        return float(_slope(now)[ring].mean()) < HOLE_RATIO * float(_slope(then)[ring].mean())
+        near, nearest = cv2.dilate(mask, _AROUND), cv2.dilate(mask, _OPEN)
+        around = np.asarray(cv2.subtract(near, nearest) > 0)
+        edges = float(_slope(now)[ring].mean()) / max(1e-3, float(_slope(then)[ring].mean()))
+        contrast = _contrast(now, inside, around) / _contrast(then, inside, around)
+        return edges * contrast < HOLE_RATIO
 
 
 def _is_same(known: Box, found: Box) -> bool:
@@ -229,6 +235,13 @@ def _share(marked: Image, box: Box) -> float:
 
 def _marked(truth: object) -> Image:
     return np.asarray(truth).astype(np.uint8) * np.uint8(255)
+
+
+def _contrast(plane: _Floats, inside: NDArray[np.bool_], around: NDArray[np.bool_]) -> float:
+    """Give how unlike its surroundings a place is, grey levels; never 0."""
+    if not around.any():
+        return FLAT
+    return FLAT + abs(float(np.median(plane[inside])) - float(np.median(plane[around])))
 
 
 def _slope(plane: _Floats) -> _Floats:

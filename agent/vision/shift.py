@@ -20,7 +20,8 @@ SOFT_GRADIENT: Final = 20.0  # Sobel units, 8 a grey level a pixel: half weight 
 MIN_STRUCTURE: Final = 0.02  # mean squared weight: below it there is too little to go by
 TRUSTED: Final = 0.3  # share of the structure that a displacement must explain to be told
 UNKNOWN: Final = 0.12  # below it no displacement explains the picture: another view altogether
-ELSEWHERE_FRAC: Final = 1.0  # what is told then
+ELSEWHERE_FRAC: Final = 1.0  # what is told then,
+STEADY: Final = 0.3  # if the look is that much like the one before
 RENEW_TAU_S: Final = 1800.0  # the reference follows light and season so slowly
 RENEWED_BELOW_FRAC: Final = 0.01  # a view that has moved is not learned
 
@@ -35,6 +36,7 @@ class Shift:
 
     def __init__(self) -> None:
         self._reference: _Floats = np.empty((0, 0, 2), np.float32)
+        self._before = self._reference
         self._looks = 0
         self._last_us = 0
 
@@ -49,7 +51,11 @@ class Shift:
         edges = _edges(plane)
         if self._reference.shape != edges.shape:
             self._reference, self._looks, self._last_us = np.zeros_like(edges), 0, t_us
+            self._before = np.zeros_like(edges)
         found = self._displacement(edges)
+        if found == ELSEWHERE_FRAC and _likeness(edges, self._before) < STEADY:
+            found = None  # grain, or a camera that is moving now: no view at all
+        self._before = edges
         is_learned = self._looks == 0 or (found is not None and found < RENEWED_BELOW_FRAC)
         if is_learned and _energy(edges) >= MIN_STRUCTURE:
             span_s = max(0, t_us - self._last_us) / _US_PER_S
@@ -90,6 +96,12 @@ def _edges(plane: Image) -> _Floats:
 def _energy(edges: _Floats) -> float:
     """Give the mean squared weight of a pixel."""
     return 2.0 * float(cv2.norm(edges, cv2.NORM_L2SQR)) / edges.size
+
+
+def _likeness(one: _Floats, other: _Floats) -> float:
+    """Give the correlation of two looks as they lie."""
+    scale = math.sqrt(_energy(one) * _energy(other)) * one.size / 2
+    return float(np.vdot(one, other)) / scale if scale > 0 else 0.0
 
 
 def _between(line: _Floats, at: int) -> float:

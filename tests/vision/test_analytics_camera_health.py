@@ -84,7 +84,7 @@ def test_a_shorter_one_is_not(mode):
         ("blurred", bad(sharpness=40.0)),
         ("clock", bad(clock_offset_s=4.5)),
         ("degraded", bad(corrupt_share=0.045)),
-        ("dark", bad(luma_mean=16.0, luma_sd=16.0, sharpness=16.0)),
+        ("dark", bad(luma_mean=16.0, luma_sd=16.0, sharpness=16.0, shift_frac=None)),
     ],
 )
 def test_what_trembles_about_a_limit_neither_begins_nor_ends_an_event(mode, border):

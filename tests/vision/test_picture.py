@@ -118,8 +118,10 @@ def test_another_view_and_a_view_without_structure_are_told_apart():
     shift = Shift()
     for index in range(10):
         shift.step(grain(scene(1), index), index * 200_000)
-    assert shift.step(grain(scene(2), 5), 3_000_000) == ELSEWHERE_FRAC
-    assert shift.step(np.full((180, 320), 90, np.uint8), 3_200_000) is None
+    assert shift.step(grain(scene(2), 5), 3_000_000) is None  # it may be turning yet
+    assert shift.step(grain(scene(2), 6), 3_200_000) == ELSEWHERE_FRAC
+    assert {shift.step(scene(seed), 3_200_000 + seed) for seed in range(3, 9)} == {None}
+    assert shift.step(np.full((180, 320), 90, np.uint8), 4_200_000) is None
 
 
 def test_a_view_that_has_moved_does_not_become_the_reference():

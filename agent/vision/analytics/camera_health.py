@@ -183,7 +183,8 @@ def _findings(picture: Picture, t_us: int, state: State, rule: Config) -> dict[s
     is_black = picture.luma_mean <= rule.dark_levels * _slack(state, DARK) and (
         spread < BLACK_SPREAD * _slack(state, DARK)
     )
-    is_dark = is_black or (is_flat and not is_bright)
+    is_recognised = picture.shift_frac is not None and picture.shift_frac < ELSEWHERE_FRAC
+    is_dark = is_black or (is_flat and not is_bright and not is_recognised)
     found = {DARK: _Finding(is_dark, spread, usual), BRIGHT: _Finding(is_bright, spread, usual)}
     if picture.clock_offset_s is not None:
         off_s = abs(picture.clock_offset_s)
