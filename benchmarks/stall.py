@@ -2,9 +2,9 @@
 
 Real processes: the analysis process is stopped with SIGSTOP, which the agent cannot tell from a
 model that hangs; after 60 s of silence it is killed and begun anew. Footage is counted from the
-segment rows and the gap rows. The usual recorder keeps finished pieces of ten seconds in memory until
-the detector has seen them, at most six a camera, and deletes the oldest beyond that (its documented
-rule): what it would lose is computed from that rule, not measured.
+segment rows and the gap rows. The usual recorder keeps finished pieces of ten seconds in memory
+until the detector has seen them, at most six a camera, and deletes the oldest beyond that (its
+documented rule): what it would lose is computed from that rule, not measured.
 """
 
 import os

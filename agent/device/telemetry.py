@@ -19,7 +19,9 @@ MAX_WORKER_STATE = 64  # characters, by the schema of beats
 MAX_DETAIL = 512  # characters, by the schema of states
 # A lost camera is tried again for days: every try would be a message.
 PASSING_STATES = frozenset({"connecting", "starting", "waiting"})
-ALARM_STATES = frozenset({"disabled", "failed", "auth_failed", "unsupported"})
+ALARM_STATES = frozenset(
+    {"disabled", "failed", "auth_failed", "unsupported", "not_recording", "no_keyframe"}
+)
 
 
 @dataclass(frozen=True, slots=True)
