@@ -1,7 +1,7 @@
 """The analysis process: every camera's small stream in, one JSON object a line out.
 
     reader thread a camera: source -> decode -> motion -> slot (newest wins)
-    this thread:            slots, in turn -> detector -> tracker -> rules -> events -> lines
+    this thread:            slots -> detector (by budget) -> tracker -> rules -> events -> lines
 
 What it says stands in `lines`. A model that is refused leaves motion only, and is told. The process
 may be killed at any moment: recording does not depend on it.
@@ -22,11 +22,11 @@ from agent.core.errors import ModelRejected
 from agent.core.files import write_atomic
 from agent.core.model import Event, EventState
 from agent.vision import calibration, detect, lines, masks, tracklog
+from agent.vision.budget import Budget, Need
 from agent.vision.config import CameraConfig, DetectorConfig
 from agent.vision.decode import Frame, Source, Veil
-from agent.vision.motion import Pace
 from agent.vision.pipeline import Eye, Pipeline
-from agent.vision.reader import Look, Reader, Slot
+from agent.vision.reader import Reader, Slot
 from agent.vision.rules import SOURCE_LOST, Fault
 
 AGENT_STOPPED: Final = "agent stopped"
@@ -88,7 +88,7 @@ def run(  # noqa: PLR0913, PLR0917 - everything the process touches is handed in
     for desk in desks:
         desk.start(stop)
     try:
-        _serve(desks, Pace(detector_config.max_rate_per_s), fresh, clock, stop)
+        _serve(desks, Budget(detector_config.budget_ms_per_s), fresh, clock, stop)
     finally:
         stop.set()
         for desk in desks:
@@ -142,18 +142,24 @@ class Desk:
         )
         self.thread.start()
 
-    def serve(self, pace: Pace) -> bool:
-        """Judge the waiting picture, if there is one and its detection is within the budget.
+    def serve(self, budget: Budget) -> None:
+        """Judge the waiting picture, if there is one; with a detection if the budget allows.
 
-        Returns:
-            Whether a detection was made.
+        Without one the tracks go on with the picture's own motion.
         """
-        now_us = self.clock.mono_ns() // _NS_PER_US
-        look = self.slot.take(lambda look: pace.is_due(now_us) or not self._wants(look))
+        look = self.slot.take()
         if look is None:
             self._close_if_silent()
-            return False
-        result = self.pipeline.judge(look.frame, look.motion)
+            return
+        need = self.pipeline.need(look.frame.t_us, look.motion)
+        may_detect = need is not Need.NONE and budget.grants(
+            self.camera.id, self.clock.mono_ns() // _NS_PER_US
+        )
+        before_ns = self.pipeline.costs.detect_ns
+        result = self.pipeline.judge(look.frame, look.motion, may_detect=may_detect)
+        if result.detections is not None:
+            cost_ns = self.pipeline.costs.detect_ns - before_ns
+            budget.spent(self.camera.id, need, cost_ns / NS_PER_MS)
         self.is_moving, self.tracks = look.motion.is_moving, len(result.tracks)
         self.lag_ms = (self.clock.utc_ns() - look.frame.utc_ns) // NS_PER_MS
         if result.best_now:
@@ -161,10 +167,6 @@ class Desk:
         self._say_events(result.events)
         for fault in result.faults:
             self._say_fault(fault, look.frame.utc_ns)
-        if result.detections is None:
-            return False
-        pace.took(now_us)
-        return True
 
     def say_stats(self) -> None:
         """Write the statistics line.
@@ -199,9 +201,6 @@ class Desk:
         if self.thread is not None:
             self.thread.join(_JOIN_S)
         self._say_events(self.pipeline.break_off(reason))
-
-    def _wants(self, look: Look) -> bool:
-        return self.pipeline.wants_detection(look.frame.t_us, look.motion)
 
     def _close_if_silent(self) -> None:
         silent_us = (self.clock.mono_ns() - self.reader.last_frame_mono_ns) // _NS_PER_US
@@ -342,21 +341,18 @@ def _load_detector(config: DetectorConfig, clock: Clock, voice: Voice) -> Eye | 
 
 def _serve(
     desks: Sequence[Desk],
-    pace: Pace,
+    budget: Budget,
     fresh: threading.Event,
     clock: Clock,
     stop: threading.Event,
 ) -> None:
-    """Serve the desks in turn; whoever had a detection is asked last in the next round."""
-    order = list(desks)
+    """Serve whoever has a picture; the budget says who may have a detection."""
     stats_due_ns = clock.mono_ns()
     while not stop.is_set():
         clock.wait(fresh, _IDLE_S)
         fresh.clear()
-        for desk in tuple(order):
-            if desk.serve(pace):
-                order.remove(desk)
-                order.append(desk)
+        for desk in desks:
+            desk.serve(budget)
         if clock.mono_ns() >= stats_due_ns:
             stats_due_ns = clock.mono_ns() + round(_STATS_S * NS_PER_S)
             for desk in desks:

@@ -1,7 +1,11 @@
 """Arithmetic on many boxes at once. Boxes are rows of left, top, right, bottom, any one unit."""
 
+from collections.abc import Sequence
+
 import numpy as np
 from numpy.typing import NDArray
+
+from agent.core.model import Box
 
 Floats = NDArray[np.float64]
 
@@ -14,6 +18,24 @@ def iou(first: Floats, second: Floats) -> Floats:
     union = areas(first)[:, None] + areas(second)[None, :] - shared
     ratio: Floats = np.divide(shared, union, out=np.zeros_like(shared), where=union > 0)
     return ratio
+
+
+def corners(boxes: Sequence[Box]) -> Floats:
+    """Give boxes of left, top, width, height as rows."""
+    rows: Floats = np.array(boxes, dtype=np.float64).reshape(-1, 4)
+    rows[:, 2:] += rows[:, :2]
+    return rows
+
+
+def covered(boxes: Floats, covers: Floats) -> Floats:
+    """Give how much of the area of each box the one of `covers` holds that holds most, 0..1."""
+    if not len(covers):
+        return np.zeros(len(boxes))
+    top_left = np.maximum(boxes[:, None, :2], covers[None, :, :2])
+    bottom_right = np.minimum(boxes[:, None, 2:], covers[None, :, 2:])
+    shared = np.clip(bottom_right - top_left, 0.0, None).prod(axis=2).max(axis=1)
+    share: Floats = shared / np.maximum(areas(boxes), 1e-12)
+    return share
 
 
 def areas(boxes: Floats) -> Floats:

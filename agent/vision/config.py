@@ -82,9 +82,14 @@ class DetectorConfig:
         Literal["whole", "tiles"],
         Doc("whole looks once at the frame; tiles looks four times and sees smaller objects"),
     ] = "whole"
-    max_rate_per_s: Annotated[
-        float, Doc("Detections a second over all cameras, shared out fairly"), Range(0.1, 200)
-    ] = 5.0
+    budget_ms_per_s: Annotated[
+        float,
+        Doc(
+            "Milliseconds of detection a second over all cameras, shared out by what moves;"
+            " 1000 keeps one core busy"
+        ),
+        Range(1, 1000),
+    ] = 250.0
     slow_ms: Annotated[
         float,
         Doc("With auto: a detector slower than this at start makes the other one be tried"),
@@ -232,7 +237,7 @@ class CameraConfig:
         ReadableFile(),
     ] = None
     max_rate_per_s: Annotated[
-        float, Doc("Detections a second on this camera at most"), Range(0.1, 30)
+        float, Doc("Detections a second on this camera at most, on average"), Range(0.1, 30)
     ] = 2.5
     motion: Annotated[MotionConfig, Doc("Motion gate")] = field(default_factory=MotionConfig)
     tracking: Annotated[TrackConfig, Doc("Tracker")] = field(default_factory=TrackConfig)

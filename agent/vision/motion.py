@@ -1,4 +1,4 @@
-"""Whether a picture is worth a detection: motion on a small plane, and the gate.
+"""What moves, on a small plane of brightness.
 
 Motion is a running average with a noise level of its own for every pixel: sensor noise and foliage
 raise the threshold where they are, so that a small object still shows elsewhere.
@@ -97,49 +97,6 @@ class Motion:
             Box(x / width, y / height, w / width, h / height) for x, y, w, h, _ in rows[:MAX_BOXES]
         )
         return MotionResult(bool(rows), round(area / (width * height), 6), boxes)
-
-
-class Pace:
-    """Lets instants of stream time through at a rate, on average and without bursts."""
-
-    def __init__(self, rate_per_s: float) -> None:
-        self._interval_us = round(_US_PER_S / rate_per_s)
-        self._due_us: int | None = None
-
-    def is_due(self, t_us: int) -> bool:
-        """Whether the next one may be now."""
-        return self._due_us is None or t_us >= self._due_us
-
-    def took(self, t_us: int) -> None:
-        """Say that this instant was let through."""
-        due_us = t_us if self._due_us is None else self._due_us
-        self._due_us = max(due_us, t_us - self._interval_us // 2) + self._interval_us
-
-
-class Gate:
-    """Decides on a detection; it may only skip work, never end a track.
-
-    Open on motion, on any living track, or when `heartbeat_s` has passed; always open on a moving
-    camera. Never more often than `max_rate_per_s` on average.
-    """
-
-    def __init__(self, config: MotionConfig, max_rate_per_s: float) -> None:
-        self._is_moving_camera = config.is_moving_camera
-        self._heartbeat_us = round(config.heartbeat_s * _US_PER_S)
-        self._pace = Pace(max_rate_per_s)
-        self._last_us: int | None = None
-
-    def is_open(self, t_us: int, *, is_moving: bool, has_tracks: bool) -> bool:
-        """Whether this instant of stream time deserves a detection."""
-        if not self._pace.is_due(t_us):
-            return False
-        is_worth = is_moving or has_tracks or self._is_moving_camera
-        return is_worth or self._last_us is None or t_us - self._last_us >= self._heartbeat_us
-
-    def took(self, t_us: int) -> None:
-        """Say that a detection was made at this instant."""
-        self._pace.took(t_us)
-        self._last_us = t_us
 
 
 def _floats(plane: object) -> _Floats:

@@ -12,11 +12,13 @@ from agent.core.config import Kinded
 from agent.core.model import Box, Detection, Event, Track, View
 from agent.vision import analytics, masks
 from agent.vision.analytics import Ground
+from agent.vision.boxes import corners, covered, grown
+from agent.vision.budget import Gate, Need, Pace
 from agent.vision.config import CameraConfig
 from agent.vision.decode import Frame
 from agent.vision.event import Binding, EventHost
 from agent.vision.flow import Flow
-from agent.vision.motion import STILL, Gate, Motion, MotionResult, Pace
+from agent.vision.motion import STILL, Motion, MotionResult
 from agent.vision.picture import Figures
 from agent.vision.rules import SOURCE_LOST, Fault, Rules
 from agent.vision.track import Tracker
@@ -27,6 +29,8 @@ MOTION: Final = "motion"
 FALLBACK: Final = "motion-without-detector"
 
 _MAX_FLOW_US: Final = 1_000_000  # over a longer gap a corner is found again by chance only
+_GROWN: Final = 0.5  # a track's shadow and swing of arms are its own
+_MIN_COVERED: Final = 0.5  # of something that moves: then it is one that is tracked
 _US_PER_S: Final = 1_000_000
 _NS_PER_US: Final = 1_000
 
@@ -150,6 +154,7 @@ class Pipeline:
             clock,
         )
         self._last_us: int | None = None
+        self._looked_at: tuple[Box, ...] = ()  # what moved at the last detection
         self.costs = Costs()
         self.inferences = 0
 
@@ -182,14 +187,19 @@ class Pipeline:
             self.costs.picture_ns += self._clock.mono_ns() - looked_ns
         return result
 
-    def wants_detection(self, t_us: int, motion: MotionResult) -> bool:
-        """Whether the detector should look at this instant."""
-        return self._eye is not None and self._gate.is_open(
-            t_us, is_moving=motion.is_moving, has_tracks=self._tracker.has_tracks
+    def need(self, t_us: int, motion: MotionResult) -> Need:
+        """Say how much this instant deserves a detection."""
+        if self._eye is None:
+            return Need.NONE
+        return self._gate.need(
+            t_us,
+            is_moving=motion.is_moving or not self._tracker.is_resting,
+            has_tracks=self._tracker.has_tracks,
+            has_new=self._tracker.has_new or self._moves_unseen(motion),
         )
 
-    def judge(self, frame: Frame, motion: MotionResult) -> StepResult:
-        """Detect where the gate is open, track, and apply the rules."""
+    def judge(self, frame: Frame, motion: MotionResult, *, may_detect: bool = True) -> StepResult:
+        """Detect where the gate is open and it is affordable, track, and apply the rules."""
         if self._last_us is not None and frame.t_us <= self._last_us:
             return StepResult(motion)
         gap_us = 0 if self._last_us is None else frame.t_us - self._last_us
@@ -198,7 +208,7 @@ class Pipeline:
             ended = self.break_off(SOURCE_LOST)
         self._last_us = frame.t_us
         moved = self._carried(frame, gap_us)
-        seen = self._detect(frame, motion)
+        seen = self._detect(frame, motion) if may_detect else None
         begun_ns = self._clock.mono_ns()
         tracks = self._tracker.step(seen, frame.t_us, moved)
         self.costs.track_ns += self._clock.mono_ns() - begun_ns
@@ -252,6 +262,13 @@ class Pipeline:
         self.rules.forget()
         return self._host.close_all(reason, also_on_camera=reason != SOURCE_LOST)
 
+    def _moves_unseen(self, motion: MotionResult) -> bool:
+        """Whether anything moves that is not tracked and that the detector has not looked at."""
+        if not motion.boxes:
+            return False
+        known = grown(corners((*self._tracker.boxes, *self._looked_at)), _GROWN)
+        return bool((covered(corners(motion.boxes), known) < _MIN_COVERED).any())
+
     def _carried(self, frame: Frame, gap_us: int) -> tuple[Box | None, ...]:
         """Give where the picture's own motion took everything that is tracked."""
         if self._eye is None:
@@ -264,9 +281,10 @@ class Pipeline:
         return moved
 
     def _detect(self, frame: Frame, motion: MotionResult) -> tuple[Detection, ...] | None:
-        if self._eye is None or not self.wants_detection(frame.t_us, motion):
+        if self._eye is None or self.need(frame.t_us, motion) is Need.NONE:
             return None
         self._gate.took(frame.t_us)
+        self._looked_at = motion.boxes
         self.inferences += 1
         begun_ns = self._clock.mono_ns()
         seen = self._eye.detect(frame)

@@ -57,13 +57,10 @@ class Slot:
             self._look = look
         self._fresh.set()
 
-    def take(self, is_wanted: Callable[[Look], bool]) -> Look | None:
-        """Take the waiting look if it is wanted now, else leave it."""
+    def take(self) -> Look | None:
+        """Take the waiting look, if there is one."""
         with self._lock:
-            look = self._look
-            if look is None or not is_wanted(look):
-                return None
-            self._look = None
+            look, self._look = self._look, None
             return look
 
 

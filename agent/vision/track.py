@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from agent.core.model import Box, Detection, Sight, Track, TrackPoint
-from agent.vision.boxes import Floats, grown, iou
+from agent.vision.boxes import corners, grown, iou
 from agent.vision.config import TrackConfig
 
 HISTORY_S: Final = 120
@@ -39,6 +39,7 @@ _GROWN: Final = 0.5  # confirmed tracks, whose velocity is known
 _GROWN_NEW: Final = 1.0  # new ones, which may go anywhere
 _SAME_IOU: Final = 0.5  # a detection that hides so much of a track begins no other
 _TWIN_IOU: Final = 0.75  # two tracks so close are one object
+_RESTING_HEIGHTS_PER_S: Final = 0.15  # a walking person goes 0.8
 _REACH_HEIGHTS: Final = 0.6  # of the object: a lost one comes back no further away
 
 
@@ -97,6 +98,16 @@ class Tracker:
         """Whether anything is tracked, confirmed or not."""
         return bool(self._live)
 
+    @property
+    def has_new(self) -> bool:
+        """Whether anything was seen once and waits to be confirmed."""
+        return any(not track.is_confirmed for track in self._live)
+
+    @property
+    def is_resting(self) -> bool:
+        """Whether all that is tracked was just seen, and where it had been."""
+        return all(track.is_resting for track in self._live)
+
     def _associate(self, detections: Sequence[Detection], t_us: int) -> None:
         strong = [item for item in detections if item.score >= self._min_score]
         weak = [item for item in detections if item.score < self._min_score]
@@ -114,7 +125,7 @@ class Tracker:
             seen = [track for track in self._live if track.label == item.label]
             is_hidden = (
                 bool(seen)
-                and float(iou(_corners([track.box for track in seen]), _corners([item.box])).max())
+                and float(iou(corners([track.box for track in seen]), corners([item.box])).max())
                 > _SAME_IOU
             )
             if item.score >= self._birth_score and not is_hidden and len(self._live) < MAX_TRACKS:
@@ -154,7 +165,7 @@ class Tracker:
     def _drop_twins(self) -> None:
         if len(self._live) < 2:  # noqa: PLR2004 - a pair
             return
-        boxes = _corners([track.box for track in self._live])
+        boxes = corners([track.box for track in self._live])
         dropped: set[int] = set()
         for first, second in np.argwhere(np.triu(iou(boxes, boxes) > _TWIN_IOU, k=1)).tolist():
             one, other = self._live[first], self._live[second]
@@ -203,6 +214,11 @@ class _Live:
     @property
     def is_confirmed(self) -> bool:
         return self._hits > 1
+
+    @property
+    def is_resting(self) -> bool:
+        is_slow = math.hypot(*self._velocity) <= _RESTING_HEIGHTS_PER_S * self._size[1]
+        return self.is_confirmed and not self.misses and is_slow
 
     @property
     def rank(self) -> tuple[bool, int, int]:
@@ -304,8 +320,8 @@ def _match(
     if not tracks or not detections:
         return tracks, detections
     overlap = iou(
-        grown(_corners([track.box for track in tracks]), share),
-        grown(_corners([item.box for item in detections]), share),
+        grown(corners([track.box for track in tracks]), share),
+        grown(corners([item.box for item in detections]), share),
     )
     overlap[_differ([track.label for track in tracks], [item.label for item in detections])] = 0.0
     rows: set[int] = set()
@@ -327,12 +343,6 @@ def _match(
 def _differ(first: Sequence[str], second: Sequence[str]) -> NDArray[np.bool_]:
     different: NDArray[np.bool_] = np.array(first)[:, None] != np.array(second)[None, :]
     return different
-
-
-def _corners(boxes: Sequence[Box]) -> Floats:
-    rows: Floats = np.array(boxes, dtype=np.float64).reshape(-1, 4)
-    rows[:, 2:] += rows[:, :2]
-    return rows
 
 
 def _centre(box: Box) -> tuple[float, float]:

@@ -66,7 +66,7 @@ def test_a_walk_makes_a_visit_and_a_crossing_with_the_times_of_the_walk():
 
 @pytest.mark.parametrize("rate", [2.5, 5.0])
 def test_the_rate_of_detections_is_held(rate):
-    eye = Walker(60.0)
+    eye = Walker(20.0)
     run(Pipeline(plaza(max_rate_per_s=rate), eye, 0.4, SimClock()), still(20))
     assert len(eye.calls) == pytest.approx(20 * rate, abs=1)
 
@@ -136,7 +136,7 @@ def test_a_break_closes_the_events_and_what_comes_after_is_new():
 def test_a_short_break_is_bridged():
     eye = Script(lambda _t: [Detection("person", 0.6, Box(0.5, 0.4, 0.05, 0.2))])
     pipeline = Pipeline(plaza(), eye, 0.4, SimClock())
-    said = events(run(pipeline, still(5))) + events(run(pipeline, still(5, start_s=6.5)))
+    said = events(run(pipeline, still(5))) + events(run(pipeline, still(5, start_s=6.2)))
     assert [event.state for event in said] == [EventState.OPEN]
 
 
