@@ -144,7 +144,8 @@ class EventHost:
     def _begin(self, rule: str, signal: Signal, tracks: Mapping[int, Track]) -> list[Event]:
         closed_us = self._closed_us.get((rule, signal.key))
         cooldown_us = self._bindings[rule].rule.cooldown_s * _US_PER_S
-        if closed_us is not None and signal.t_us - closed_us < cooldown_us:
+        is_cooling = cooldown_us > 0 and closed_us is not None
+        if is_cooling and signal.t_us - (closed_us or 0) < cooldown_us:
             return []
         heir = self._predecessor(rule, signal, tracks)
         if heir is not None:

@@ -220,6 +220,14 @@ def test_cooldown_silences_the_same_object_only():
     assert len(run.step(12.0, begin(12.0), end(12.0), rule="over")) == 2
 
 
+def test_without_a_cooldown_a_begin_that_is_told_late_is_no_less_an_event():
+    run = Run(host())
+    run.step(1.0, begin(1.0), tracks=[standing(1.0)])
+    run.step(9.0, end(9.0))
+    (again,) = run.step(9.5, begin(8.5))
+    assert again.state is EventState.OPEN
+
+
 def test_close_all_ends_everything_with_its_reason():
     run = Run(host())
     run.step(1.0, begin(0.5, "1"), begin(0.6, "2"))
