@@ -4,19 +4,17 @@ What a command needs is imported inside it, as in `app`.
 """
 
 import json
-import statistics
-import time
+import os
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import closing
-from dataclasses import dataclass, fields
-from itertools import pairwise
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
 
 from agent import app
-from agent.core.clock import NS_PER_S, RealClock
+from agent.core.clock import RealClock
 from agent.core.config import Kinded
 from agent.core.errors import (
     AgentError,
@@ -26,43 +24,29 @@ from agent.core.errors import (
     StorageError,
     Unsupported,
 )
-from agent.core.files import write_atomic
+from agent.core.files import atomic
+from agent.device import trial
+from agent.device.trial import Trial
+from agent.vision.config import CameraConfig
 
-WATCH_S: Final = 4.0
-MAX_CLOCK_OFFSET_S: Final = 5.0
-LONG_GOP_S: Final = 5.0
-MAX_SUB_WIDTH_PX: Final = 1280
+if TYPE_CHECKING:
+    from drivers._discovery import Found
 
-_RATE_DIGITS: Final = 1
+AT_ONCE: Final = 8  # cameras tried at the same time
+ASK_S: Final = 3.0
+HTTP_PORT: Final = 80
+NO_SUB: Final = (
+    "no small stream: only the main one's key frames will be analysed; --sub-url names one"
+)
 
 
 @dataclass(frozen=True, slots=True)
 class Streams:
-    """Where a camera's streams come from."""
+    """Where a camera's streams come from; `camera` is its table, if it has one."""
 
     main: Kinded
     sub: Kinded | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Trial:
-    """What a stream showed in a few seconds; `cure` is empty where all is well."""
-
-    stream: str
-    is_good: bool
-    codec: str = ""
-    size: str = ""
-    rate: str = ""
-    key_every_s: str = ""
-    kbit_per_s: str = ""
-    clock_off_s: str = ""
-    result: str = "good"
-    cure: str = ""
-
-    def row(self) -> dict[str, str]:
-        """Give a row of the table."""
-        names = ("codec", "size", "rate", "key_every_s", "kbit_per_s", "clock_off_s", "result")
-        return {"stream": self.stream, **{name: getattr(self, name) or "-" for name in names}}
+    camera: CameraConfig | None = None
 
 
 def discover(timeout_s: float, interface: str) -> list[dict[str, str]]:
@@ -73,14 +57,9 @@ def discover(timeout_s: float, interface: str) -> list[dict[str, str]]:
     """
     from drivers import _discovery as discovery
 
-    return [
-        {
-            "add it with": f"onvif://{found.host}" + (f":{found.port}" if found.port != 80 else ""),  # noqa: PLR2004 - http's
-            "name": found.name or "-",
-            "model": found.hardware or "-",
-        }
-        for found in discovery.discover(timeout_s, interface)
-    ]
+    found = discovery.discover(timeout_s, interface)
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        return list(pool.map(_introduced, found))
 
 
 def streams_of(address: str, user: str, password: Path | None) -> Streams:
@@ -120,70 +99,95 @@ def configured(file: Path, overrides: Sequence[str], camera: str) -> dict[str, S
     Raises:
         ConfigError: it has mistakes, or no such camera.
     """
-    settings = app.load_config(file, overrides)
-    known = {item.id: Streams(item.main, item.sub) for item in settings.cameras}
+    settings = app.load_config(file, overrides, check_files=False)
+    known = {item.id: Streams(item.main, item.sub, item) for item in settings.cameras}
     if camera and camera not in known:
         raise ConfigError(f"camera {camera!r}; allowed: {', '.join(known)}")
     return {camera: known[camera]} if camera else known
 
 
-def trials(streams: Streams, watch_s: float = WATCH_S) -> Iterator[Trial]:
-    """Try each stream of a camera for some seconds."""
-    yield trial("main", streams.main, watch_s)
-    if streams.sub is not None:
-        yield trial("sub", streams.sub, watch_s)
+def trials(cameras: Mapping[str, Streams]) -> Iterator[tuple[str, dict[str, Trial]]]:
+    """Try the streams of cameras, some cameras at the same time; gives them in their order."""
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        yield from zip(cameras, pool.map(tried, cameras.values()), strict=True)
 
 
-def trial(name: str, choice: Kinded, watch_s: float = WATCH_S) -> Trial:
-    """Open a stream, watch it for a while, and say how it is."""
-    clock = RealClock()
-    source = app.source(choice, clock)
-    try:
-        with closing(source):
-            info = source.open()
-            packets, deadline_s = [], time.monotonic() + watch_s
-            for packet in source.packets():
-                packets.append(packet)
-                if time.monotonic() > deadline_s:
-                    break
-    except AgentError as error:
-        return Trial(name, is_good=False, result=str(error), cure=_cure(error))
-    return _judged(name, info, packets)
+def tried(streams: Streams) -> dict[str, Trial]:
+    """Try a camera's streams in turn."""
+    main = _attempt(streams.main)
+    return {"main": main} | _sub_after(main, streams)
+
+
+def tried_new(streams: Streams) -> tuple[Streams, dict[str, Trial]]:
+    """Try a camera that is not configured; without its small stream if that is its main one."""
+    main = _attempt(streams.main)
+    if main.is_good:
+        streams = _with_own_sub(streams)
+    if main.is_good and streams.sub is None:
+        main = replace(main, advice=(*main.advice, NO_SUB))
+    return streams, {"main": main} | _sub_after(main, streams)
 
 
 def snapshot(streams: Streams) -> bytes:
     """Give a JPEG of what the camera sees: its own where ONVIF gives one, else a key frame.
 
+    Privacy masks of its table are black in it.
+
     Raises:
         SourceLost, AuthRefused, Unsupported: as the driver says.
     """
-    from agent.vision import offline
+    from agent.vision import masks, offline
 
-    clock = RealClock()
-    if streams.main.kind == "onvif":
+    veil = None if streams.camera is None else masks.of(streams.camera)
+    if streams.main.kind == "onvif" and veil is None:
         from drivers import onvif
 
-        device = onvif.Device(streams.main.settings, clock)
+        device = onvif.Device(streams.main.settings, RealClock())
         try:
             return device.snapshot(device.chosen())
         except (Unsupported, SourceLost):
             pass  # then out of its stream
-    source = app.source(streams.main, clock)
+    source = app.source(streams.main, RealClock())
     try:
         for frame in offline.frames(source, key_frames_only=True):
-            return frame.jpeg()
+            return frame.jpeg(veil)
     finally:
         source.close()
     raise SourceLost("the camera sent no picture")
 
 
-def add(file: Path, camera: str, streams: Streams) -> str:
-    """Append a camera to a configuration, comments and all left as they are; gives the new text.
+@dataclass(frozen=True, slots=True)
+class Addition:
+    """A camera's table, and the file as it will be with it."""
+
+    file: Path
+    table: str
+    content: str
+
+    def write(self) -> None:
+        """Put it in the file's place, whole or not at all, with the same owner and mode.
+
+        Raises:
+            StorageError: it cannot be written; the file is as it was.
+        """
+        try:
+            was = self.file.stat()
+            with atomic(self.file) as stream:
+                os.fchown(stream.fileno(), was.st_uid, was.st_gid)
+                os.fchmod(stream.fileno(), was.st_mode & 0o7777)
+                stream.write(self.content.encode())
+        except OSError as error:
+            raise StorageError(f"{self.file}: not written: {error.strerror}") from error
+
+
+def addition(file: Path, camera: str, streams: Streams) -> Addition:
+    """Give what appending a camera makes of a configuration; comments and all stay as they are.
 
     Raises:
         ConfigError: the file has mistakes, there is such a camera, or the result has mistakes.
-        StorageError: it cannot be written.
+        StorageError: the folder cannot be written.
     """
+    file = file.resolve()  # what a link names, not the link, is replaced
     try:
         before = file.read_text()
         cameras = tomllib.loads(before).get("cameras", [])
@@ -191,74 +195,75 @@ def add(file: Path, camera: str, streams: Streams) -> str:
         raise ConfigError(f"{file}: {error.strerror}; allowed: a device's configuration") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigError(f"{file}: not TOML: {error}") from error
-    if any(item.get("id") == camera for item in cameras):
+    tables = cameras if isinstance(cameras, list) else []
+    ids = [item.get("id") for item in tables if isinstance(item, dict)]
+    if camera in ids:
         raise ConfigError(f"{file}: there is a camera {camera!r}; allowed: a new id")
-    text = _table(camera, streams)
-    after = before.rstrip("\n") + "\n\n" + text
-    trial_file = file.with_name(f".{file.name}.new")
+    table = _table(camera, streams)
+    found = Addition(file, table, before.rstrip("\n") + "\n\n" + table)
+    _check(found)
+    return found
+
+
+def _check(found: Addition) -> None:
+    """Load the file as it will be, from beside it, so that relative paths are right."""
+    beside = found.file.with_name(f".{found.file.name}.new")
     try:
-        write_atomic(trial_file, after.encode())
-        try:
-            app.load_config(trial_file, check_files=False)
-        except ConfigError as error:
-            named = (problem.replace(str(trial_file), str(file)) for problem in error.problems)
-            raise ConfigError(*named) from error
-        trial_file.replace(file)
+        beside.write_text(found.content)
+        app.load_config(beside, check_files=False)
+    except ConfigError as error:
+        named = (problem.replace(str(beside), str(found.file)) for problem in error.problems)
+        raise ConfigError(*named) from error
     except OSError as error:
-        raise StorageError(f"{file}: not written: {error.strerror}") from error
+        raise StorageError(f"{found.file}: not written: {error.strerror}") from error
     finally:
-        trial_file.unlink(missing_ok=True)
-    return text
+        beside.unlink(missing_ok=True)
 
 
-def _judged(name: str, info: Any, packets: Sequence[Any]) -> Trial:
-    keys = [packet.pts_us for packet in packets if packet.is_key]
-    times = sorted(packet.pts_us for packet in packets)
-    span_s = (times[-1] - times[0]) / 1e6 if len(times) > 1 else 0.0
-    arrival_s = (packets[-1].arrival_mono_ns - packets[0].arrival_mono_ns) / NS_PER_S
-    size_bits = 8 * sum(len(packet.payload) for packet in packets)
-    offsets = [
-        (packet.camera_utc_ns - packet.utc_ns) / NS_PER_S
-        for packet in packets
-        if packet.camera_utc_ns is not None
-    ]
-    gops_s = [(b - a) / 1e6 for a, b in pairwise(keys)]
-    offset_s = statistics.median(offsets) if offsets else None
-    result, cure = "good", ""
-    if not gops_s:
-        result = f"no second key frame in {max(span_s, arrival_s):.0f} s"
-        cure = "set a key frame (I-frame) every 1 to 2 s at the camera"
-    elif max(gops_s) > LONG_GOP_S:
-        result, cure = "key frames are rare", "set a key frame every 1 to 2 s at the camera"
-    elif offset_s is not None and abs(offset_s) > MAX_CLOCK_OFFSET_S:
-        result, cure = "its clock is wrong", "set the time (NTP) at the camera"
-    elif name == "sub" and info.width_px > MAX_SUB_WIDTH_PX:
-        result, cure = "a large small stream", f"set it to {MAX_SUB_WIDTH_PX // 2} pixels or less"
-    return Trial(
-        stream=name,
-        is_good=bool(gops_s),
-        codec=info.codec,
-        size=f"{info.width_px}x{info.height_px}",
-        rate=f"{(len(times) - 1) / span_s:.{_RATE_DIGITS}f}/s" if span_s else "",
-        key_every_s=f"{statistics.median(gops_s):.1f}" if gops_s else "",
-        kbit_per_s=f"{size_bits / 1000 / span_s:.0f}" if span_s else "",
-        clock_off_s="" if offset_s is None else f"{offset_s:+.1f}",
-        result=result,
-        cure=cure,
-    )
+def _sub_after(main: Trial, streams: Streams) -> dict[str, Trial]:
+    """Try the small stream; not with a login that was turned down, which may lock the account."""
+    if streams.sub is None:
+        return {}
+    if main.is_refused:
+        return {"sub": Trial(fault="not tried: the login was turned down", cure="as for main")}
+    return {"sub": _attempt(streams.sub, is_sub=True)}
 
 
-def _cure(error: AgentError) -> str:
-    if isinstance(error, AuthRefused):
-        return "check user and password; cameras lock the account after some tries"
-    text = str(error)
-    if "refused" in text or "no answer" in text or "timed out" in text or "unreachable" in text:
-        return "check power, cable and address; is it a camera of this network?"
-    if "no such path" in text:
-        return "check the path; `outpost cameras discover` finds it where the camera has ONVIF"
-    if "does not send by" in text:
-        return 'set transport = "auto"'
-    return "see the message"
+def _attempt(choice: Kinded, *, is_sub: bool = False) -> Trial:
+    clock = RealClock()
+    return trial.attempt(app.source(choice, clock), clock, is_sub=is_sub)
+
+
+def _with_own_sub(streams: Streams) -> Streams:
+    """Leave the small stream out where the camera has only one."""
+    if streams.sub is None or streams.main.kind != "onvif":
+        return streams
+    from drivers import onvif
+
+    try:
+        has_two = len(onvif.Device(streams.main.settings, RealClock()).profiles()) > 1
+    except AgentError:
+        return streams  # its trial will say why
+    return streams if has_two else replace(streams, sub=None)
+
+
+def _introduced(found: "Found") -> dict[str, str]:
+    """Give the row of a camera: what it says of itself to one without a login."""
+    from drivers import onvif
+
+    port = "" if found.port == HTTP_PORT else f":{found.port}"
+    row = {"address": f"onvif://{found.host}{port}", "name": found.name, "model": found.hardware}
+    settings = onvif.Config(found.host, found.port, open_timeout_s=ASK_S)
+    try:
+        about = onvif.Device(settings, RealClock()).about()
+    except AuthRefused:
+        row["login"] = "user and password"
+    except (SourceLost, Unsupported):
+        row["login"] = "not known: it does not answer"
+    else:
+        row["login"] = "none"
+        row["model"] = row["model"] or f"{about.manufacturer} {about.model}".strip()
+    return row
 
 
 def _kinded(kind: str, **values: Any) -> Kinded:
@@ -269,7 +274,7 @@ def _kinded(kind: str, **values: Any) -> Kinded:
 def _host_and_port(address: str) -> tuple[str, int]:
     try:
         parts = urlsplit(address)
-        host, port = parts.hostname or "", parts.port or 80
+        host, port = parts.hostname or "", parts.port or HTTP_PORT
     except ValueError:
         raise ConfigError(f"address {address!r}; allowed: onvif://host[:port]") from None
     if parts.username is not None or parts.password is not None:
@@ -278,10 +283,10 @@ def _host_and_port(address: str) -> tuple[str, int]:
 
 
 def _table(camera: str, streams: Streams) -> str:
-    lines = ["[[cameras]]", f"id = {json.dumps(camera)}"]
+    lines = ["[[cameras]]", f"id = {_toml(camera)}"]
     for name, choice in (("main", streams.main), ("sub", streams.sub)):
         if choice is not None:
-            lines += ["", f"[cameras.{name}]", f"driver = {json.dumps(choice.kind)}"]
+            lines += ["", f"[cameras.{name}]", f"driver = {_toml(choice.kind)}"]
             lines += [f"{key} = {value}" for key, value in _given(choice).items()]
     return "\n".join(lines) + "\n"
 
@@ -293,6 +298,9 @@ def _given(choice: Kinded) -> Mapping[str, str]:
         value = getattr(choice.settings, item.name)
         if value == item.default:
             continue
-        value = str(value.absolute()) if isinstance(value, Path) else value
-        found[item.name] = json.dumps(value)
+        found[item.name] = _toml(str(value.absolute()) if isinstance(value, Path) else value)
     return found
+
+
+def _toml(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")

@@ -3,6 +3,7 @@
 import argparse
 import json
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,19 @@ from agent import cameras
 from agent.cli_words import EXIT_FAILED, EXIT_OK, command, config_options, print_table
 from agent.core import log
 from agent.core.errors import ConfigError
+from agent.device.trial import Trial
+
+_COLUMNS = {
+    "codec": "codec",
+    "size": "size",
+    "rate_per_s": "fps",
+    "key_every_s": "key s",
+    "kbit_per_s": "kbit/s",
+    "clock_offset_s": "clock s",
+    "sound": "sound",
+    "transport": "by",
+}
+Trials = Mapping[str, Mapping[str, Trial]]
 
 
 def add(words: Any) -> None:
@@ -18,7 +32,9 @@ def add(words: Any) -> None:
     inner = parser.add_subparsers(required=True, metavar="WHAT")
     discover = command(inner, "discover", _discover, "ask the network for ONVIF cameras")
     discover.add_argument("--timeout", type=float, default=3.0, metavar="S", help="seconds (3)")
-    discover.add_argument("--interface", default="", metavar="IP", help="our address there")
+    discover.add_argument(
+        "--interface", default="", metavar="IP", help="our address or device there (all of them)"
+    )
     discover.add_argument("--json", action="store_true")
     test = command(inner, "test", _test, "watch each stream for some seconds and say how it is")
     test.add_argument("camera", nargs="?", default="", help="its id, or an address (all of them)")
@@ -49,26 +65,27 @@ def _discover(options: argparse.Namespace) -> int:
     if options.json:
         print(json.dumps(found))
     elif found:
-        print_table(found)
+        print_table([{key: value or "-" for key, value in row.items()} for row in found])
+        print("\nNext: outpost cameras test ADDRESS --user NAME --password-file FILE")
     else:
-        print("no camera answered; is this box on the cameras' network? Try --interface IP")
+        print(
+            "no camera answered. Are box and cameras on one network? Is ONVIF switched on at the"
+            " camera?\nA camera that is not found may still be there: outpost cameras test"
+            " onvif://ADDRESS or rtsp://ADDRESS/PATH"
+        )
     return EXIT_OK if found else EXIT_FAILED
 
 
 def _test(options: argparse.Namespace) -> int:
-    tried = {name: list(cameras.trials(streams)) for name, streams in _meant(options).items()}
+    meant = _meant(options)
+    if sys.stderr.isatty():
+        print(f"watching {len(meant)} cameras for some seconds …", file=sys.stderr)
+    found = dict(cameras.trials(meant))
     if options.json:
-        rows = [
-            {"camera": name, **trial.row(), "cure": trial.cure, "is_good": trial.is_good}
-            for name, found in tried.items()
-            for trial in found
-        ]
-        print(log.redact(json.dumps(rows)))
+        print(json.dumps([row | _details(one) for row, one in _rows(found)]))
     else:
-        for name, found in tried.items():
-            _show(name, found)
-    is_good = all(trial.is_good for found in tried.values() for trial in found)
-    return EXIT_OK if is_good else EXIT_FAILED
+        _show(found)
+    return EXIT_OK if _is_good(found) else EXIT_FAILED
 
 
 def _add(options: argparse.Namespace) -> int:
@@ -78,13 +95,20 @@ def _add(options: argparse.Namespace) -> int:
     if options.sub_url:
         small = cameras.streams_of(options.sub_url, options.user, options.password_file)
         streams = cameras.Streams(streams.main, small.main)
-    found = list(cameras.trials(streams))
-    _show(options.id, found)
-    if not all(trial.is_good for trial in found) and not options.force:
-        print(f"{options.config}: left as it was; --force adds it all the same", file=sys.stderr)
+    cameras.addition(options.config, options.id, streams)  # mistakes come before the waiting
+    streams, tried = cameras.tried_new(streams)
+    found = {options.id: tried}
+    _show(found)
+    if not _is_good(found) and not options.force:
+        print(f"\n{options.config}: left as it was; --force adds it all the same", file=sys.stderr)
         return EXIT_FAILED
-    text = cameras.add(options.config, options.id, streams)
-    print(f"\n{options.config}: added\n\n{text}\nNext: zones and rules, then `outpost check`.")
+    new = cameras.addition(options.config, options.id, streams)
+    new.write()
+    print(f"\n{new.file}: added\n\n{new.table}")
+    print(f"Next: outpost cameras snapshot {options.id} --config {options.config} --out view.jpg")
+    print(f"      then zones and rules, outpost check --config {options.config}, and a restart")
+    if options.password_file is not None:
+        print(f"      the service must read {options.password_file}: group outpost, mode 640")
     return EXIT_OK
 
 
@@ -100,7 +124,7 @@ def _snapshot(options: argparse.Namespace) -> int:
 
 def _meant(options: argparse.Namespace) -> dict[str, cameras.Streams]:
     """Give the cameras that are meant: an address, an id, or all of the configuration."""
-    if options.config is None:
+    if options.config is None or "://" in options.camera:
         if not options.camera:
             raise ConfigError("cameras: nothing to try; allowed: an address, or --config FILE")
         streams = cameras.streams_of(options.camera, options.user, options.password_file)
@@ -108,9 +132,44 @@ def _meant(options: argparse.Namespace) -> dict[str, cameras.Streams]:
     return cameras.configured(options.config, options.set, options.camera)
 
 
-def _show(name: str, found: list[cameras.Trial]) -> None:
-    print(log.redact(name))
-    print_table([{key: log.redact(value) for key, value in trial.row().items()} for trial in found])
-    for trial in found:
-        if trial.cure:
-            print(f"  {trial.stream}: {trial.cure}")
+def _is_good(found: Trials) -> bool:
+    return all(one.is_good for streams in found.values() for one in streams.values())
+
+
+def _rows(found: Trials) -> list[tuple[dict[str, Any], Trial]]:
+    return [
+        ({"camera": log.redact(name), "stream": stream}, one)
+        for name, streams in found.items()
+        for stream, one in streams.items()
+    ]
+
+
+def _details(one: Trial) -> dict[str, Any]:
+    figures = {name: getattr(one, name) for name in _COLUMNS}
+    told = {"is_good": one.is_good, "fault": log.redact(one.fault), "cure": one.cure}
+    return {**figures, **told, "advice": one.advice}
+
+
+def _show(found: Trials) -> None:
+    """Print one table, then what is to be done about each stream; narrow, for a phone."""
+    rows = _rows(found)
+    is_one = len(found) == 1
+    if is_one:
+        print(rows[0][0]["camera"])
+    print_table(
+        [
+            {
+                **({"stream": row["stream"]} if is_one else row),
+                **{head: getattr(one, name) for name, head in _COLUMNS.items()},
+                "result": "good" if one.is_good else "FAILS",
+            }
+            for row, one in rows
+        ]
+    )
+    for row, one in rows:
+        if one.fault or one.advice:
+            print(f"\n{row['stream'] if is_one else ' '.join(row.values())}:")
+        if one.fault:
+            print(f"  why: {log.redact(one.fault)}\n  do:  {one.cure}")
+        for line in one.advice:
+            print(f"  better: {line}")

@@ -51,7 +51,13 @@ def info_of(stream: VideoStream) -> StreamInfo:
         time_base=stream.time_base or Fraction(1, 90_000),
         extradata=b"" if _is_length_prefixed(extradata) else extradata,
         fps_nominal=float(stream.average_rate) if stream.average_rate else None,
+        sound=_sound(stream),
     )
+
+
+def _sound(stream: VideoStream) -> str:
+    found = stream.container.streams.audio
+    return getattr(found[0].codec_context, "name", "unknown") if found else ""
 
 
 def annex_b(found: "Iterable[_AvPacket]", stream: VideoStream) -> Iterator[_AvPacket]:

@@ -12,7 +12,7 @@ import queue
 import re
 import threading
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Literal, TypeAlias
 from urllib.parse import parse_qs, quote, urlsplit, urlunsplit
@@ -111,7 +111,10 @@ class RtspSource:
         if isinstance(found, AgentError):
             raise found
         try:
-            info = _demux.info_of(_demux.video_of(found, self._config.url))
+            info = replace(
+                _demux.info_of(_demux.video_of(found, self._config.url)),
+                transport=found.options["rtsp_transport"],
+            )
             _check_size(info, self._config.url)
         except AgentError:
             found.close()

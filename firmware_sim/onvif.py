@@ -33,6 +33,7 @@ FAULTS: Final = (
     *("", "bomb", "endless", "drip", "rubbish", "redirect", "not_supported", "unauthorized"),
     *("silent", "http_digest", "no_services", "empty_profiles", "hidden_bomb", "deep"),
     *("slow_headers", "odd_fault", "two_digests", "basic", "no_capabilities"),
+    "one_profile",
 )
 HTTP_LOGINS: Final = ("http_digest", "two_digests", "basic")
 MAX_SKEW_S: Final = 300.0  # of a login's time, in the camera's own
@@ -307,6 +308,8 @@ class Exchange(BaseHTTPRequestHandler):
         if self.camera.settings["fault"] == "empty_profiles":
             return ""
         sizes = {"main": (1920, 1080), "sub": (640, 360)}
+        if self.camera.settings["fault"] == "one_profile":
+            del sizes["sub"]
         return "".join(_profile(space, name, *size) for name, size in sizes.items())
 
     def _stream(self, _space: str, asked: ET.Element) -> str:

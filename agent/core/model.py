@@ -43,6 +43,8 @@ class StreamInfo:
     time_base: Fraction  # seconds a tick of pts and dts
     extradata: bytes  # parameter sets as the container or the SDP gave them
     fps_nominal: float | None = None  # declared, never used for durations
+    sound: str = ""  # codec of the first sound beside it, which we leave; empty without
+    transport: str = ""  # how packets come, where there is a choice: tcp, udp
 
 
 @dataclass(frozen=True, slots=True)
