@@ -25,7 +25,8 @@ from agent.vision import calibration, detect, lines, masks, tracklog
 from agent.vision.budget import Budget, Need
 from agent.vision.config import CameraConfig, DetectorConfig
 from agent.vision.decode import Frame, Source, Veil
-from agent.vision.pipeline import Eye, Pipeline
+from agent.vision.follow import Eye
+from agent.vision.pipeline import Pipeline
 from agent.vision.reader import Reader, Slot
 from agent.vision.rules import SOURCE_LOST, Fault
 

@@ -79,8 +79,11 @@ class DetectorConfig:
         Range(0.05, 0.99),
     ] = 0.2
     view: Annotated[
-        Literal["whole", "tiles"],
-        Doc("whole looks once at the frame; tiles looks four times and sees smaller objects"),
+        Literal["whole", "crops", "tiles"],
+        Doc(
+            "whole looks once at the frame; crops looks closely at up to two squares where"
+            " something is, for wide views; tiles looks four times, everywhere"
+        ),
     ] = "whole"
     budget_ms_per_s: Annotated[
         float,

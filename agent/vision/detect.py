@@ -10,19 +10,20 @@ import contextlib
 import hashlib
 import importlib
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 from typing import Any, Final
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from agent.core.clock import NS_PER_MS, Clock
 from agent.core.errors import ModelRejected
-from agent.core.model import Detection
-from agent.vision import ssd
+from agent.core.model import Box, Detection
+from agent.vision import crops, ssd
 from agent.vision.boxes import Floats
 from agent.vision.config import DetectorConfig
 from agent.vision.decode import Frame
@@ -38,7 +39,6 @@ TFLITE: Final = "tflite_runtime"
 _CURE: Final = "install ai-edge-litert (`./run setup` does), or on Python 3.11 the extra [tflite]"
 _RUNS: Final = 4  # of the self-benchmark, after one that warms up
 _ID_DIGITS: Final = 12
-_TILE_SIDE: Final = 0.6  # of the frame: four tiles that overlap by a third
 
 Import = Callable[[str], ModuleType]
 
@@ -72,7 +72,8 @@ class Detector:
     ) -> None:
         self._manifest = manifest
         self._interpreter = interpreter
-        self._view = config.view
+        self._areas = crops.TILES if config.view == "tiles" else (crops.WHOLE,)
+        self.is_cropping = config.view == "crops"
         self._low_score = config.low_score
         self._columns = ssd.columns(manifest.labels, manifest.label_map)
         self._input = np.zeros(manifest.input_shape, dtype=np.float32)
@@ -85,13 +86,21 @@ class Detector:
         """Name of the model and the first digits of its hash."""
         return self._manifest.model_id
 
-    def detect(self, frame: Frame) -> tuple[Detection, ...]:
-        """Give what is seen from `low_score` on, best first; boxes in fractions of the frame."""
-        _, height, width, _ = self._manifest.input_shape
-        if self._view == "whole":
-            return ssd.detections(self._look(frame.rgb(width, height)))
-        large = frame.rgb(round(width / _TILE_SIDE), round(height / _TILE_SIDE))
-        return ssd.detections(self._look_at_tiles(large, width, height))
+    def detect(self, frame: Frame, areas: Sequence[Box] = ()) -> tuple[Detection, ...]:
+        """Give what is seen from `low_score` on, best first; boxes in fractions of the frame.
+
+        Args:
+            frame: the picture.
+            areas: where to look, one run of the model each; none: as the view says.
+        """
+        found: dict[str, list[Floats]] = {}
+        for area in areas or self._areas:
+            for label, rows in self._look(self._pixels(frame, area)).items():
+                found.setdefault(label, []).append(crops.placed(rows, area))
+        seen = ssd.detections(
+            {label: crops.merged(pieces, ssd.NMS_IOU) for label, pieces in found.items()}
+        )
+        return tuple(item for item in seen if item.score >= self._low_score)
 
     def time_ms(self, clock: Clock) -> float:
         """Run a few times and give the best, in milliseconds."""
@@ -114,19 +123,18 @@ class Detector:
         logits = self._interpreter.get_tensor(self._classes_index)[0]
         return ssd.candidates(encodings, logits, self._columns, self._low_score)
 
-    def _look_at_tiles(
-        self, large: NDArray[np.uint8], width: int, height: int
-    ) -> dict[str, Floats]:
-        found: dict[str, list[Floats]] = {}
-        all_height, all_width, _ = large.shape
-        for top in (0, all_height - height):
-            for left in (0, all_width - width):
-                tile = self._look(large[top : top + height, left : left + width])
-                shift = np.array([left / all_width, top / all_height] * 2)
-                for label, rows in tile.items():
-                    rows[:, :4] = rows[:, :4] * _TILE_SIDE + shift
-                    found.setdefault(label, []).append(rows)
-        return {label: np.concatenate(rows) for label, rows in found.items()}
+    def _pixels(self, frame: Frame, area: Box) -> NDArray[np.uint8]:
+        """Give an area as the model wants it; the scaler keeps the whole picture for the next."""
+        _, height, width, _ = self._manifest.input_shape
+        if area == crops.WHOLE:
+            return frame.rgb(width, height)
+        picture = frame.rgb(frame.width_px, frame.height_px)
+        left, top = round(area.x * frame.width_px), round(area.y * frame.height_px)
+        right = round((area.x + area.w) * frame.width_px)
+        bottom = round((area.y + area.h) * frame.height_px)
+        part = picture[top:bottom, left:right]
+        way = cv2.INTER_AREA if part.shape[0] > height else cv2.INTER_LINEAR
+        return cv2.resize(part, (width, height), interpolation=way).astype(np.uint8, copy=False)
 
 
 def load(config: DetectorConfig, clock: Clock, models: Path = MODELS) -> Detector:

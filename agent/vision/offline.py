@@ -9,7 +9,8 @@ from agent.core.model import Box, Event
 from agent.vision import calibration, lines
 from agent.vision.config import CameraConfig, TrackConfig
 from agent.vision.decode import Decoder, Frame, Source
-from agent.vision.pipeline import Eye, Pipeline
+from agent.vision.follow import Eye
+from agent.vision.pipeline import Pipeline
 from agent.vision.track import Tracker
 
 END_OF_VIDEO: Final = "end of video"

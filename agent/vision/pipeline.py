@@ -1,51 +1,34 @@
 """One camera from picture to event, synchronously: the same object serves live and recorded video.
 
-`watch` looks for motion and belongs to the thread that decodes; `judge` detects, tracks and applies
-the rules and belongs to the thread that detects; `step` is both.
+`watch` looks for motion and belongs to the thread that decodes; `judge` follows what is seen and
+applies the rules and belongs to the thread that detects; `step` is both.
 """
 
 from dataclasses import dataclass, replace
 from typing import Final, Protocol
 
-from agent.core.clock import NS_PER_MS, Clock
+from agent.core.clock import Clock
 from agent.core.config import Kinded
-from agent.core.model import Box, Detection, Event, Track, View
+from agent.core.model import Detection, Event, Track, View
 from agent.vision import analytics, masks
 from agent.vision.analytics import Ground
-from agent.vision.boxes import corners, covered, grown
-from agent.vision.budget import Gate, Need, Pace
+from agent.vision.budget import Need, Pace
 from agent.vision.config import CameraConfig
+from agent.vision.costs import Costs
 from agent.vision.decode import Frame
 from agent.vision.event import Binding, EventHost
-from agent.vision.flow import Flow
+from agent.vision.follow import Eye, Follower
 from agent.vision.motion import STILL, Motion, MotionResult
 from agent.vision.picture import Figures
 from agent.vision.rules import SOURCE_LOST, Fault, Rules
-from agent.vision.track import Tracker
 
 GAP_US: Final = 5_000_000  # longer between two pictures than the key frames of a camera are apart
 DISARMED: Final = "schedule"
 MOTION: Final = "motion"
 FALLBACK: Final = "motion-without-detector"
 
-_MAX_FLOW_US: Final = 1_000_000  # over a longer gap a corner is found again by chance only
-_GROWN: Final = 0.5  # a track's shadow and swing of arms are its own
-_MIN_COVERED: Final = 0.5  # of something that moves: then it is one that is tracked
 _US_PER_S: Final = 1_000_000
 _NS_PER_US: Final = 1_000
-
-
-class Eye(Protocol):
-    """A detector, as the pipeline uses it."""
-
-    @property
-    def model_id(self) -> str:
-        """Name and hash of the model."""
-        ...
-
-    def detect(self, frame: Frame) -> tuple[Detection, ...]:
-        """Give what is seen, weak detections too, best first."""
-        ...
 
 
 class Witness(Protocol):
@@ -77,29 +60,6 @@ class StepResult:
         return () if self.view is None else self.view.tracks
 
 
-@dataclass(slots=True)
-class Costs:
-    """Time spent in each stage, in nanoseconds since the start."""
-
-    motion_ns: int = 0
-    picture_ns: int = 0
-    detect_ns: int = 0
-    flow_ns: int = 0
-    track_ns: int = 0
-    rules_ns: int = 0
-
-    def as_ms(self) -> dict[str, float]:
-        """Give the figures of the statistics line."""
-        return {
-            "motion": round(self.motion_ns / NS_PER_MS, 1),
-            "picture": round(self.picture_ns / NS_PER_MS, 1),
-            "detect": round(self.detect_ns / NS_PER_MS, 1),
-            "flow": round(self.flow_ns / NS_PER_MS, 1),
-            "track": round(self.track_ns / NS_PER_MS, 1),
-            "rules": round(self.rules_ns / NS_PER_MS, 1),
-        }
-
-
 class Pipeline:
     """Motion, gate, detector, tracker, rules and events of one camera.
 
@@ -122,17 +82,17 @@ class Pipeline:
         witness: Witness | None = None,
     ) -> None:
         self._camera = camera
-        self._eye = eye
         self._min_score = min_score
         self._clock = clock
         self._witness = witness
         self._veil = masks.blind(camera)
         self._motion = Motion(camera.motion)
         self._watch_pace = Pace(max(camera.motion.rate_per_s, camera.max_rate_per_s))
-        self._gate = Gate(camera.motion, camera.max_rate_per_s)
-        self._flow = Flow()
-        self._tracker = Tracker(camera.tracking, min_score)
-        if eye is None:
+        self.costs = Costs()
+        self._follower: Follower | None = None
+        if eye is not None:
+            self._follower = Follower(camera, eye, min_score, clock, self.costs)
+        else:
             camera = with_motion_rule(camera)
         places = replace(camera.places, ground=ground)
         self.rules = Rules(camera, places, clock, has_detector=eye is not None)
@@ -154,9 +114,11 @@ class Pipeline:
             clock,
         )
         self._last_us: int | None = None
-        self._looked_at: tuple[Box, ...] = ()  # what moved at the last detection
-        self.costs = Costs()
-        self.inferences = 0
+
+    @property
+    def inferences(self) -> int:
+        """How often the model was run."""
+        return 0 if self._follower is None else self._follower.inferences
 
     @property
     def open_events(self) -> int:
@@ -189,14 +151,7 @@ class Pipeline:
 
     def need(self, t_us: int, motion: MotionResult) -> Need:
         """Say how much this instant deserves a detection."""
-        if self._eye is None:
-            return Need.NONE
-        return self._gate.need(
-            t_us,
-            is_moving=motion.is_moving or not self._tracker.is_resting,
-            has_tracks=self._tracker.has_tracks,
-            has_new=self._tracker.has_new or self._moves_unseen(motion),
-        )
+        return Need.NONE if self._follower is None else self._follower.need(t_us, motion)
 
     def judge(self, frame: Frame, motion: MotionResult, *, may_detect: bool = True) -> StepResult:
         """Detect where the gate is open and it is affordable, track, and apply the rules."""
@@ -207,11 +162,10 @@ class Pipeline:
         if gap_us > self._camera.events.lost_s * _US_PER_S:
             ended = self.break_off(SOURCE_LOST)
         self._last_us = frame.t_us
-        moved = self._carried(frame, gap_us)
-        seen = self._detect(frame, motion) if may_detect else None
-        begun_ns = self._clock.mono_ns()
-        tracks = self._tracker.step(seen, frame.t_us, moved)
-        self.costs.track_ns += self._clock.mono_ns() - begun_ns
+        seen: tuple[Detection, ...] | None = None
+        tracks: tuple[Track, ...] = ()
+        if self._follower is not None:
+            seen, tracks = self._follower.look(frame, motion, may_detect=may_detect)
         gap_us = gap_us if gap_us > GAP_US else 0
         view = View(frame.t_us, gap_us, tracks, picture=motion.picture)
         judged = self.apply(view, frame.utc_ns)
@@ -257,39 +211,10 @@ class Pipeline:
         """
         if self._witness is not None:
             self._witness.broke(reason)
-        self._tracker.forget()
-        self._flow.forget()
+        if self._follower is not None:
+            self._follower.forget()
         self.rules.forget()
         return self._host.close_all(reason, also_on_camera=reason != SOURCE_LOST)
-
-    def _moves_unseen(self, motion: MotionResult) -> bool:
-        """Whether anything moves that is not tracked and that the detector has not looked at."""
-        if not motion.boxes:
-            return False
-        known = grown(corners((*self._tracker.boxes, *self._looked_at)), _GROWN)
-        return bool((covered(corners(motion.boxes), known) < _MIN_COVERED).any())
-
-    def _carried(self, frame: Frame, gap_us: int) -> tuple[Box | None, ...]:
-        """Give where the picture's own motion took everything that is tracked."""
-        if self._eye is None:
-            return ()
-        begun_ns = self._clock.mono_ns()
-        if gap_us > _MAX_FLOW_US:
-            self._flow.forget()
-        moved = self._flow.step(frame.luma(), self._tracker.boxes)
-        self.costs.flow_ns += self._clock.mono_ns() - begun_ns
-        return moved
-
-    def _detect(self, frame: Frame, motion: MotionResult) -> tuple[Detection, ...] | None:
-        if self._eye is None or self.need(frame.t_us, motion) is Need.NONE:
-            return None
-        self._gate.took(frame.t_us)
-        self._looked_at = motion.boxes
-        self.inferences += 1
-        begun_ns = self._clock.mono_ns()
-        seen = self._eye.detect(frame)
-        self.costs.detect_ns += self._clock.mono_ns() - begun_ns
-        return seen
 
 
 def with_motion_rule(camera: CameraConfig) -> CameraConfig:

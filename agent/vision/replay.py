@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from agent.core.clock import NS_PER_MS, Clock
-from agent.core.model import Detection, Event, EventState
+from agent.core.model import Box, Detection, Event, EventState
 from agent.vision import lines
 from agent.vision.analytics import Ground
 from agent.vision.config import CameraConfig
@@ -151,10 +151,11 @@ class _Past:
 
     def __init__(self, model: str) -> None:
         self.model_id = model
+        self.is_cropping = False
 
-    def detect(self, frame: Frame) -> tuple[Detection, ...]:
+    def detect(self, frame: Frame, areas: Sequence[Box] = ()) -> tuple[Detection, ...]:
         """See nothing."""
-        del frame
+        del frame, areas
         return ()
 
 

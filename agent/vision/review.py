@@ -22,8 +22,9 @@ from agent.core.model import Event, EventState, Track
 from agent.vision import calibration, lines, masks
 from agent.vision.config import CameraConfig
 from agent.vision.decode import Decoder, Frame, Image, Source
+from agent.vision.follow import Eye
 from agent.vision.offline import END_OF_VIDEO
-from agent.vision.pipeline import Eye, Pipeline, StepResult, Witness
+from agent.vision.pipeline import Pipeline, StepResult, Witness
 
 SUFFIXES: Final = frozenset((".mp4", ".m4v", ".mkv", ".mov", ".avi", ".ts", ".mpg", ".webm"))
 WIDTH_PX: Final = 960  # of the pictures

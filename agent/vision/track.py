@@ -13,13 +13,13 @@ import math
 from collections import deque
 from collections.abc import Sequence
 from itertools import zip_longest
-from typing import Final
+from typing import Final, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
 from agent.core.model import Box, Detection, Sight, Track, TrackPoint
-from agent.vision.boxes import corners, grown, iou
+from agent.vision.boxes import areas, corners, covered, grown, iou
 from agent.vision.config import TrackConfig
 
 HISTORY_S: Final = 120
@@ -39,6 +39,8 @@ _GROWN: Final = 0.5  # confirmed tracks, whose velocity is known
 _GROWN_NEW: Final = 1.0  # new ones, which may go anywhere
 _SAME_IOU: Final = 0.5  # a detection that hides so much of a track begins no other
 _TWIN_IOU: Final = 0.75  # two tracks so close are one object
+_INSIDE: Final = 0.9  # of a track that a look must have shown to miss it
+_MIN_AREA: Final = 1e-6  # of the frame: what has left it
 _RESTING_HEIGHTS_PER_S: Final = 0.15  # a walking person goes 0.8
 _REACH_HEIGHTS: Final = 0.6  # of the object: a lost one comes back no further away
 
@@ -69,6 +71,7 @@ class Tracker:
         detections: Sequence[Detection] | None,
         t_us: int,
         moved: Sequence[Box | None] = (),
+        looked: Sequence[Box] = (),
     ) -> tuple[Track, ...]:
         """Give the confirmed tracks at this instant, oldest first.
 
@@ -77,13 +80,15 @@ class Tracker:
             t_us: stream time, later than at the last step.
             moved: where `boxes` went by the picture's own motion (`flow`); where that is None or
                 not given, a track is extrapolated.
+            looked: the areas where the detector looked; none: everywhere. A track outside is
+                neither seen nor missed.
         """
         for track, box in zip_longest(self._live, moved):
             track.predict(t_us)
             if box is not None:
                 track.carry(box, t_us)
         if detections is not None:
-            self._associate(detections[:MAX_TRACKS], t_us)
+            self._associate(detections[:MAX_TRACKS], t_us, looked)
             self._bury(t_us)
             self._drop_twins()
         return tuple(track.record(t_us) for track in self._live if track.is_confirmed)
@@ -98,6 +103,10 @@ class Tracker:
         """Whether anything is tracked, confirmed or not."""
         return bool(self._live)
 
+    def waited_s(self, t_us: int) -> tuple[float, ...]:
+        """Give for each of `boxes` how long the detector has not looked there, in seconds."""
+        return tuple((t_us - track.last_look_us) / _US_PER_S for track in self._live)
+
     @property
     def has_new(self) -> bool:
         """Whether anything was seen once and waits to be confirmed."""
@@ -108,7 +117,7 @@ class Tracker:
         """Whether all that is tracked was just seen, and where it had been."""
         return all(track.is_resting for track in self._live)
 
-    def _associate(self, detections: Sequence[Detection], t_us: int) -> None:
+    def _associate(self, detections: Sequence[Detection], t_us: int, looked: Sequence[Box]) -> None:
         strong = [item for item in detections if item.score >= self._min_score]
         weak = [item for item in detections if item.score < self._min_score]
         known = [track for track in self._live if track.is_confirmed]
@@ -116,8 +125,11 @@ class Tracker:
         known, strong = _match(known, strong, _GROWN, _MIN_OVERLAP, t_us)
         known, _ = _match(known, weak, 0.0, _MIN_WEAK_OVERLAP, t_us)
         new, strong = _match(new, strong, _GROWN_NEW, _MIN_OVERLAP, t_us)
-        for track in (*known, *new):
-            track.misses += 1
+        unseen = [*known, *new]
+        for track, is_inside in zip(unseen, _inside(unseen, looked), strict=True):
+            if is_inside:
+                track.misses += 1
+                track.last_look_us = t_us
         self._give_birth(strong, t_us)
 
     def _give_birth(self, detections: Sequence[Detection], t_us: int) -> None:
@@ -189,6 +201,7 @@ class _Live:
         "history",
         "label",
         "last_hit_us",
+        "last_look_us",
         "misses",
         "predecessor",
         "score",
@@ -204,7 +217,7 @@ class _Live:
         self.score = seen.score
         self.box = seen.box
         self.misses = 0
-        self.last_hit_us = self._first_us = self._at_us = t_us
+        self.last_hit_us = self.last_look_us = self._first_us = self._at_us = t_us
         self.history: deque[TrackPoint] = deque([TrackPoint(t_us, seen.box, Sight.DETECTED)])
         self._hits = 1
         self._centre = self._predicted = _centre(seen.box)
@@ -256,7 +269,7 @@ class _Live:
         self._size = (seen.box.w, seen.box.h)
         self.box, self.score = seen.box, seen.score
         self._hits, self.misses = self._hits + 1, 0
-        self.last_hit_us = self._at_us = t_us
+        self.last_hit_us = self.last_look_us = self._at_us = t_us
         self.history[-1] = TrackPoint(t_us, seen.box, Sight.DETECTED)
         self._thin()
 
@@ -338,6 +351,15 @@ def _match(
         [track for row, track in enumerate(tracks) if row not in rows],
         [item for column, item in enumerate(detections) if column not in columns],
     )
+
+
+def _inside(tracks: Sequence[_Live], looked: Sequence[Box]) -> Sequence[bool]:
+    """Say which tracks stand where the detector looked; one without any area left does."""
+    if not tracks or not looked:
+        return [True] * len(tracks)
+    boxes = corners([track.box for track in tracks])
+    is_inside = (covered(boxes, corners(looked)) >= _INSIDE) | (areas(boxes) < _MIN_AREA)
+    return cast("list[bool]", is_inside.tolist())
 
 
 def _differ(first: Sequence[str], second: Sequence[str]) -> NDArray[np.bool_]:

@@ -35,6 +35,7 @@ class Walker:
     """An eye for which one person walks from left to right in `seconds`."""
 
     model_id = "walker@000000000000"
+    is_cropping = False
 
     def __init__(self, seconds: float = 8.0, score: float = 0.7) -> None:
         self.seconds = seconds
@@ -53,6 +54,7 @@ class Script:
     """An eye that sees what a function of stream time says."""
 
     model_id = "script@000000000000"
+    is_cropping = False
 
     def __init__(self, see: Callable[[float], Sequence[Detection]]) -> None:
         self.see = see

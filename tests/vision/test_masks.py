@@ -147,6 +147,7 @@ class Camera:
     """An eye that keeps what it is shown."""
 
     model_id = "camera@000000000000"
+    is_cropping = False
 
     def __init__(self) -> None:
         self.shown = []

@@ -151,6 +151,40 @@ def test_what_the_detector_missed_is_not_carried_by_what_hides_it():
     assert track.box.x == pytest.approx(0.5)
 
 
+LEFT, RIGHT = Box(0.0, 0.0, 0.4, 1.0), Box(0.6, 0.0, 0.4, 1.0)
+
+
+def test_where_the_detector_did_not_look_nothing_is_missed():
+    one = tracker(max_missing_s=2.0)
+    one.step([person(0.1), person(0.8)], 0)
+    one.step([person(0.1), person(0.8)], us(0.4))
+    for step in range(2, 12):
+        tracks = one.step([person(0.1)], us(step * 0.4), looked=[LEFT])
+        assert len(tracks) == 2
+    assert one.waited_s(us(4.4)) == pytest.approx((0.0, 4.0))
+    (_, track) = one.step([person(0.1), person(0.8)], us(4.8), looked=[LEFT, RIGHT])
+    assert (track.track_id, track.missing_s) == (2, 0.0)
+
+
+def test_what_was_looked_for_and_not_seen_is_missed_and_ends():
+    one = tracker(max_missing_s=2.0)
+    one.step([person(0.1), person(0.8)], 0)
+    one.step([person(0.1), person(0.8)], us(0.4))
+    for step in range(2, 12):
+        tracks = one.step([person(0.1)], us(step * 0.4), looked=[LEFT, RIGHT])
+    assert [track.track_id for track in tracks] == [1]
+
+
+def test_a_track_at_the_edge_of_what_was_looked_at_is_not_missed():
+    one = tracker(max_missing_s=2.0)
+    one.step([person(0.39)], 0)
+    one.step([person(0.39)], us(0.4))
+    for step in range(2, 12):
+        assert one.step([], us(step * 0.4), looked=[LEFT])
+    one.step([], us(4.8))  # the whole frame
+    assert one.step([], us(5.2)) == ()
+
+
 def test_a_prediction_does_not_run_away():
     one = tracker(max_missing_s=30)
     one.step([person(0.2)], 0)
