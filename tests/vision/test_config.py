@@ -117,7 +117,7 @@ def test_a_camera_is_read_with_its_places_and_rules(tmp_path):
         ("cameras.0.rules.1.direction='up'", "a_to_b, b_to_a, both"),
         ("cameras.0.rules.1.pre_s=-1", "from 0 to 60"),
         ("detector.low_score=0.6", "low_score 0.6; allowed: up to min_score, 0.4"),
-        ("detector.view='half'", "whole, tiles"),
+        ("detector.view='half'", "whole, crops, tiles"),
         ("detector.min_score='high'", "is not a number"),
         ("recording.segment_s=1", "from 2 to 300"),
         ("recording.keep_days=0.5", "is not a whole number"),

@@ -103,7 +103,7 @@ def test_a_part_is_dropped_beside_the_whole():
     part = np.array([[0.3, 0.3, 0.4, 0.4, 0.9, 1.0]])
     assert len(crops.merged([whole, part], 0.5)) == 1
     assert len(crops.merged([part], 0.5)) == 1  # seen nowhere else: better than nothing
-    apart = part + [0.3, 0.3, 0.3, 0.3, 0, 0]
+    apart = part + np.array([0.3, 0.3, 0.3, 0.3, 0, 0])
     assert len(crops.merged([whole, apart], 0.5)) == 2
 
 
@@ -152,9 +152,7 @@ def test_persons_of_the_plaza_are_found_better_with_crops(detector, every):
     assert sum(eye.looks) / len(eye.looks) <= 2.0
     assert average_precision(found, truth, 0.5) >= 0.78
     assert average_precision(found, truth, 0.3) >= 0.88
-    strong = {
-        frame: [item for item in items if item[0] >= 0.4] for frame, items in found.items()
-    }
+    strong = {frame: [item for item in items if item[0] >= 0.4] for frame, items in found.items()}
     hits = ranked_hits(strong, truth, 0.5)
     assert sum(hits) / sum(len(items) for items in truth.values()) >= 0.75
     assert sum(hits) / len(hits) >= 0.75
