@@ -11,10 +11,10 @@ import errno
 import queue
 import re
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated, Literal, TypeAlias
+from typing import Annotated, Literal
 from urllib.parse import parse_qs, quote, urlsplit, urlunsplit
 
 import av
@@ -27,6 +27,7 @@ from agent.core.config import Doc, Range, ReadableFile
 from agent.core.errors import AgentError, AuthRefused, ConfigError, SourceLost, Unsupported
 from agent.core.model import Packet, StreamInfo
 from drivers import _demux
+from drivers._opening import Opened, Opening
 
 ANALYZE_US = "100000"  # the SDP says size and codec; the default would wait 1.9 s
 QUEUE_PACKETS = 256
@@ -34,7 +35,6 @@ QUEUE_PACKETS = 256
 POLL_S = 0.25
 JOIN_S = 1.5
 _SECRET = re.compile(r"pass|pwd|token|secret|auth", re.IGNORECASE)
-GRACE_S = 1.0  # libav's own time limit comes first and knows more
 PLACEHOLDER = "{password}"
 """Stands in a url's query where a camera wants its password there."""
 MAX_SIDE_PX = 8192
@@ -107,7 +107,7 @@ class RtspSource:
         with self._lock:
             self._closed = closed
         av.logging.set_level(None)  # libav would print the address, password included
-        found = _Opening(self._connect, self._config.url).wait(closed, self._config.open_timeout_s)
+        found = Opening(self._connect, self._config.url).wait(closed, self._config.open_timeout_s)
         if isinstance(found, AgentError):
             raise found
         try:
@@ -167,13 +167,13 @@ class RtspSource:
             silent_s = 0.0
             yield item
 
-    def _connect(self) -> "_Opened":
+    def _connect(self) -> Opened:
         if self._config.transport != "auto":
             return self._connect_by(self._config.transport)
         found = self._connect_by("tcp")
         return self._connect_by("udp") if isinstance(found, _TransportRefused) else found
 
-    def _connect_by(self, transport: str) -> "_Opened":
+    def _connect_by(self, transport: str) -> Opened:
         url = self._config.url
         timeout_s = (self._config.open_timeout_s, max(1.0, self._config.stall_s / 2))
         options = {"rtsp_transport": transport, "analyzeduration": ANALYZE_US}
@@ -236,48 +236,6 @@ def _check_size(info: StreamInfo, url: str) -> None:
         raise SourceLost(
             f"{url}: pictures of {sides[0]}x{sides[1]}; allowed: 1x1 to {MAX_SIDE_PX}x{MAX_SIDE_PX}"
         )
-
-
-_Opened: TypeAlias = av.container.InputContainer | AgentError
-
-
-class _Opening:
-    """Opens on a thread of its own, because libav cannot be called off."""
-
-    def __init__(self, connect: "Callable[[], _Opened]", url: str) -> None:
-        self._connect = connect
-        self._url = url
-        self._found: queue.Queue[_Opened] = queue.Queue(1)
-        self._is_abandoned = threading.Event()
-
-    def wait(self, closed: threading.Event, timeout_s: float) -> "_Opened":
-        """Give what was opened, or why not; after that nothing is left open behind it."""
-        thread = threading.Thread(target=self._open, name="rtsp-open", daemon=True)
-        thread.start()
-        waited_s = 0.0
-        while not closed.is_set() and waited_s < timeout_s + GRACE_S:
-            try:
-                found = self._found.get(timeout=POLL_S)
-            except queue.Empty:
-                waited_s += POLL_S
-                continue
-            thread.join()
-            return found
-        self._is_abandoned.set()
-        self._discard()
-        reason = "closed" if closed.is_set() else f"no answer for {waited_s:.0f} s"
-        return SourceLost(f"{self._url}: {reason}")
-
-    def _open(self) -> None:
-        self._found.put(self._connect())
-        if self._is_abandoned.is_set():
-            self._discard()
-
-    def _discard(self) -> None:
-        with contextlib.suppress(queue.Empty):
-            found = self._found.get_nowait()
-            if not isinstance(found, AgentError):
-                found.close()
 
 
 class _Reader:

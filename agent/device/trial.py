@@ -58,6 +58,7 @@ _CURES: Final[Sequence[tuple[type[AgentError], str, str]]] = (
     (SourceLost, "no such device", "plug it in; `ls -l /dev/v4l/by-id` shows its name"),
     (SourceLost, "permission denied", "`sudo usermod -aG video USER`, then log in again"),
     (SourceLost, "another program", "end what uses it: `systemctl stop outpost`"),
+    (SourceLost, "it gives no", "write the format, size and rate that it has into main"),
     (SourceLost, "does not send by", 'write transport = "auto" into the stream\'s table'),
     (SourceLost, "a redirect", "switch plain HTTP on for ONVIF at the camera, or give its port"),
     (

@@ -9,14 +9,18 @@ from pathlib import Path
 import av
 import pytest
 
+from agent import app
 from agent.core.clock import RealClock
+from agent.core.config import Kinded
 from agent.core.errors import SourceLost
 from drivers import file as file_driver
+from drivers import onvif as onvif_driver
 from drivers import rtsp as rtsp_driver
 from drivers import v4l2 as v4l2_driver
 from drivers._contract import Source
 from tests import footage
 from tests.simcamera import PASSWORD, USER, SimCamera
+from tests.simonvif import SimOnvif
 
 pytestmark = pytest.mark.video
 
@@ -29,11 +33,18 @@ def camera() -> Iterator[SimCamera]:
         yield started
 
 
+@pytest.fixture(scope="module")
+def device(camera: SimCamera) -> Iterator[SimOnvif]:
+    with SimOnvif(main=camera.url) as started:
+        yield started
+
+
 @pytest.fixture(
     params=[
         "rtsp",
         "rtsp-udp",
         "rtsp-auto",
+        "onvif",
         "v4l2",
         "file",
         "file-realtime",
@@ -46,6 +57,12 @@ def build(request: pytest.FixtureRequest, tmp_path: Path) -> Build:
     if request.param == "v4l2":
         usb = v4l2_driver.Config(tmp_path, "raw", width_px=320, height_px=180, rate_per_s=10)
         return lambda: v4l2_driver.V4l2Source(usb, RealClock(), _made_camera)
+    if request.param == "onvif":
+        device = request.getfixturevalue("device")
+        password = tmp_path / "password"
+        password.write_text(PASSWORD + "\n")
+        asked = onvif_driver.Config("127.0.0.1", device.port, USER, password, stall_s=2)
+        return lambda: app.source(Kinded("onvif", asked), RealClock())
     if request.param.startswith("rtsp"):
         camera = request.getfixturevalue("camera")
         password = tmp_path / "password"

@@ -85,7 +85,8 @@ def test_an_odd_size_is_made_even():
         ),
         (PermissionError(13, "Permission denied"), "allowed: a user in the group video"),
         (OSError(16, "Device or resource busy"), "another program uses it"),
-        (OSError(22, "Invalid argument"), "Invalid argument"),
+        (OSError(22, "Invalid argument"), "it gives no mjpeg; allowed: what `v4l2-ctl"),
+        (OSError(5, "Input/output error"), "Input/output error"),
     ],
 )
 def test_what_cannot_be_opened_is_lost_and_says_what_to_do(error: OSError, told: str):
@@ -95,6 +96,46 @@ def test_what_cannot_be_opened_is_lost_and_says_what_to_do(error: OSError, told:
     with pytest.raises(SourceLost, match=told) as caught:
         build(opener).open()
     assert str(PATH) in str(caught.value)
+
+
+def test_a_device_that_hangs_while_it_is_opened_is_lost():
+    """V4L2 has no time limit of its own."""
+    freed = threading.Event()
+    opened: list[av.container.InputContainer] = []
+
+    def opener(config):
+        freed.wait(20)
+        opened.append(made(config))
+        return opened[0]
+
+    source = build(opener, open_timeout_s=1.0)
+    begun_s = time.monotonic()
+    with pytest.raises(SourceLost, match="no answer for 2 s"):
+        source.open()
+    assert time.monotonic() - begun_s < 8
+    threading.Timer(0.3, source.close).start()
+    with pytest.raises(SourceLost, match="closed"):
+        source.open()
+    freed.set()
+
+
+def test_key_frames_come_by_time_where_pictures_do_not():
+    """In the dark, and for want of light, a camera gives a third of what it was asked for."""
+    dim = "testsrc2=s=320x180:r=5"
+    source = build(lambda _config: av.open(dim, format="lavfi"), format="raw")
+    source.open()
+    keys_us = [packet.pts_us for packet in islice(source.packets(), 60) if packet.is_key]
+    source.close()
+    assert {later - sooner for sooner, later in pairwise(keys_us)} == {2_000_000}
+
+
+@pytest.mark.parametrize("preset", ["veryfast", "ultrafast"])
+def test_what_coding_costs_is_chosen(preset: str):
+    source = build(format="raw", preset=preset)
+    source.open()
+    packets = list(islice(source.packets(), 10))
+    source.close()
+    assert (b"cabac=0" in packets[0].payload) == (preset == "ultrafast")
 
 
 def test_a_real_missing_device_is_lost():
