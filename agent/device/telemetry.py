@@ -20,7 +20,7 @@ MAX_DETAIL = 512  # characters, by the schema of states
 # A lost camera is tried again for days: every try would be a message.
 PASSING_STATES = frozenset({"connecting", "starting", "waiting"})
 ALARM_STATES = frozenset(
-    {"disabled", "failed", "auth_failed", "unsupported", "not_recording", "no_keyframe"}
+    {"degraded", "disabled", "failed", "auth_failed", "unsupported", "not_recording", "no_keyframe"}
 )
 
 

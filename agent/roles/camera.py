@@ -24,7 +24,7 @@ from agent.vision import relay as relays
 from agent.vision.aside import Aside
 from agent.vision.clip import ClipMaker, Custodian
 from agent.vision.disks import Disks
-from agent.vision.intake import Intake
+from agent.vision.intake import DetectorHealth, Intake
 from agent.vision.loop import RecordingLoop
 from agent.vision.recorder import Recorder
 from agent.vision.recovery import recover
@@ -84,7 +84,7 @@ def build(kit: Kit) -> Supervisor:
         workers=lambda: supervisor.health(),  # noqa: PLW0108 - it is made further down
         last_receipt_utc_ns=lambda: _latest(uplink, transfers),
         custody=kit.signed_head,
-        parts=disks.health,
+        parts=lambda: {**disks.health(), "detector": intake.detector},
     )
     loop = RecordingLoop(store, disks, clock, config.recording, note)
     workers: list[Worker] = [
@@ -144,15 +144,21 @@ def _status(
         "device": kit.config.device,
         "site": kit.config.site,
         "link": uplink.status().link.state,
-        "detector": intake.detector,
+        "detector": _said(intake.detector),
         "model": intake.model,
         "cameras": cameras,
         "disks": {
-            name: f"{health.state} ({health.detail})" for name, health in facts.parts().items()
+            name: f"{health.state} ({health.detail})"
+            for name, health in facts.parts().items()
+            if name != "detector"
         },
         "quarantine": {"files": aside.files, "size_bytes": aside.size_bytes},
         "workers": {name: health.state for name, health in facts.workers().items()},
     }
+
+
+def _said(detector: DetectorHealth) -> str:
+    return f"{detector.state}: {detector.detail}" if detector.detail else detector.state
 
 
 def _latest(uplink: Uplink, transfers: Transfers) -> int | None:

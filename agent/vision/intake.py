@@ -51,6 +51,15 @@ class AnalysisHealth:
     blind: tuple[Mapping[str, object], ...] = ()  # rule, reason (empty: it sees again), total_s
 
 
+@dataclass(frozen=True, slots=True)
+class DetectorHealth:
+    """What the analysis last said of its detector: starting, ready, or degraded to motion only."""
+
+    state: str
+    since_utc_ns: int
+    detail: str = ""
+
+
 class Intake:
     """Takes the lines of the analysis process; called from one thread at a time."""
 
@@ -61,7 +70,7 @@ class Intake:
         self._lock = threading.Lock()
         self._health: dict[str, AnalysisHealth] = {}
         self._model = ""
-        self._detector = "starting"
+        self._detector = DetectorHealth("starting", clock.utc_ns())
         self._held: deque[Event] = deque(maxlen=MOST_HELD)
         self._left_open_reason = ""
 
@@ -71,8 +80,8 @@ class Intake:
         return self._model
 
     @property
-    def detector(self) -> str:
-        """Say `ready` or `degraded: why`, as the analysis last said."""
+    def detector(self) -> DetectorHealth:
+        """Give what the analysis last said of its detector."""
         return self._detector
 
     def health(self, camera: str) -> AnalysisHealth:
@@ -215,9 +224,8 @@ class Intake:
 
     def _detector_said(self, said: Mapping[str, Any]) -> None:
         self._model = str(said.get("model", ""))
-        self._detector = (
-            "ready" if said["type"] == "ready" else f"degraded: {said.get('reason', '')}"
-        )
+        state, reason = str(said["type"]), str(said.get("reason", ""))
+        self._detector = DetectorHealth(state, self._clock.utc_ns(), reason)
         _log.info("detector " + said["type"], model=self._model, reason=said.get("reason", ""))
         self._left_open_reason = "analysis restarted"
         self._settle()

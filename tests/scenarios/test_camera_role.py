@@ -67,6 +67,19 @@ def rows(stage: Stage, query: str) -> list[tuple[Any, ...]]:
         connection.close()
 
 
+def told_to_the_centre(stage: Stage, kind: str, limit_s: float = 20.0) -> list[dict[str, Any]]:
+    """Envelopes of a kind that the centre has stored; waits for the first."""
+    until_s = time.monotonic() + limit_s
+    while time.monotonic() < until_s:
+        connection = sqlite3.connect(f"file:{stage.store / 'receiver.db'}?mode=ro", uri=True)
+        found = connection.execute("SELECT payload FROM message WHERE kind = ?", (kind,)).fetchall()
+        connection.close()
+        if found:
+            return [json.loads(payload) for (payload,) in found]
+        time.sleep(0.2)
+    return []
+
+
 def test_from_camera_to_receipt_stop_and_go_on(stage: Stage) -> None:
     prepare(stage, Screen(is_quiet=True))
     wait_for(stage, lambda now: now["clips_receipted"] >= 1)
@@ -144,6 +157,9 @@ def test_a_model_cut_short_leaves_recording(stage: Stage) -> None:
     assert now["cameras"][0]["recording"] == "streaming"
     wait_for(stage, lambda now: now["events_open"] + now["events_closed"] > 0)
     assert {row[0] for row in rows(stage, "SELECT kind FROM event")} == {"motion"}
+    (told,) = told_to_the_centre(stage, "state/detector")
+    assert (told["body"]["state"], told["lane"]) == ("degraded", "alarm")
+    assert manifest["file"] in told["body"]["detail"]
     assert stop(stage, signal.SIGTERM)[0] == 0
     assert rows(stage, "SELECT count(*) FROM segment WHERE state = 'closed'")[0][0] >= 1
 

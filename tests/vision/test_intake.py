@@ -188,9 +188,10 @@ def test_camera_and_stats_lines_are_remembered(intake: Intake) -> None:
 
 def test_detector_state_and_model_are_remembered(intake: Intake) -> None:
     intake.line(lines.line("degraded", reason="model cut short"))
-    assert intake.detector == "degraded: model cut short"
+    assert (intake.detector.state, intake.detector.detail) == ("degraded", "model cut short")
     intake.line(lines.line("ready", model="ssd@1"))
-    assert (intake.detector, intake.model) == ("ready", "ssd@1")
+    assert (intake.detector.state, intake.detector.detail) == ("ready", "")
+    assert intake.model == "ssd@1"
 
 
 def test_a_new_analysis_closes_what_the_old_one_left_open(store: Store, intake: Intake) -> None:
