@@ -1,7 +1,10 @@
 """Packets into pictures: one thread, no picture converted before somebody asks for it.
 
 The side data of a picture is never touched: in PyAV 18 that makes a reference cycle that keeps
-pictures alive until the cyclic collector runs.
+pictures alive until the cyclic collector runs. The deblocking filter is left out except for cameras
+of which only key frames are decoded: a tenth to a sixth less work, and the detector sees as well
+(average precision on the plaza in five encodings: 0.65 both ways); what the pictures lose until the
+next key frame is 36 to 50 dB below them.
 """
 
 from collections import OrderedDict
@@ -243,6 +246,8 @@ class Decoder:
         if self._key_frames_only:
             context.skip_frame = "NONKEY"
             context.flags |= Flags.low_delay
+        else:
+            context.options = {"skip_loop_filter": "all"}
         self._context = context
         return context
 

@@ -5,6 +5,7 @@ import itertools
 from dataclasses import replace
 from fractions import Fraction
 
+import av
 import cv2
 import numpy as np
 import pytest
@@ -69,7 +70,8 @@ def test_key_frames_only_decodes_key_frames_with_their_times():
     keys = list(frames(PLAZA, key_frames_only=True))
     assert [frame.t_us for frame in keys] == sorted(every)
     assert [frame.index for frame in keys] == list(range(1, 21))
-    assert all(np.array_equal(frame.luma(), every[frame.t_us]) for frame in keys)
+    for frame in keys:
+        assert np.abs(frame.luma().astype(int) - every[frame.t_us]).mean() < 2
 
 
 def test_key_frames_are_not_held_back():
@@ -196,3 +198,14 @@ def _frames_of(av, buffer):
             )
         assert any(pts != dts for pts, dts in dts_seen)
         yield from decoder.flush()
+
+
+def test_without_deblocking_the_pictures_are_nearly_those_of_a_full_decoder():
+    with av.open(str(PLAZA)) as container:
+        full = [picture.to_ndarray(format="rgb24") for picture in container.decode(video=0)]
+    differences = [
+        float(np.abs(frame.rgb(768, 576).astype(int) - picture).mean())
+        for frame, picture in zip(frames(PLAZA), full, strict=True)
+        if frame.index % 19 == 0
+    ]
+    assert 0 < max(differences) < 2.5  # grey levels
