@@ -93,7 +93,7 @@ def test_its_death_is_noticed_and_its_successor_is_found(
     with pytest.raises(SourceLost):
         list(stream)
     assert time.monotonic() - begun_s < 5
-    with pytest.raises(SourceLost, match="refused"):
+    with pytest.raises(SourceLost):
         build(port).open()
 
 
