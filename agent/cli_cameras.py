@@ -124,7 +124,7 @@ def _snapshot(options: argparse.Namespace) -> int:
 
 def _meant(options: argparse.Namespace) -> dict[str, cameras.Streams]:
     """Give the cameras that are meant: an address, an id, or all of the configuration."""
-    if options.config is None or "://" in options.camera:
+    if options.config is None or ":" in options.camera:  # an id has none
         if not options.camera:
             raise ConfigError("cameras: nothing to try; allowed: an address, or --config FILE")
         streams = cameras.streams_of(options.camera, options.user, options.password_file)

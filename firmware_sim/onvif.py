@@ -13,6 +13,7 @@ import base64
 import hashlib
 import json
 import re
+import signal
 import socketserver
 import sys
 import threading
@@ -418,9 +419,10 @@ def main(argv: list[str] | None = None) -> int:
         server.daemon_threads = True
         threading.Thread(target=server.serve_forever, daemon=True).start()
     ports = {"port": camera.port, "control_port": control.server_address[1]}
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # it says goodbye
     discovery = Discovery(camera, options.discovery) if options.discovery else None
-    print(json.dumps(ports), flush=True)
     try:
+        print(json.dumps(ports), flush=True)
         if discovery is None:
             threading.Event().wait()
         else:

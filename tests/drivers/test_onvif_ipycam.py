@@ -18,13 +18,15 @@ import cv2
 import numpy as np
 import pytest
 
+from agent import app
 from tests import footage
 from tests.drivers import network_pair
-from tests.drivers.network_pair import BOX, CAMERA, NetworkPair
+from tests.drivers.network_pair import CAMERA, NetworkPair
 
 ROOT = Path(__file__).parents[2]
 VERSION = "1.3.0"
 ONVIF_PORT, RTSP_PORT = 18080, 18554
+ADDRESS = f"onvif://{CAMERA}:{ONVIF_PORT}"
 USER, PASSWORD = "viewer", "pass-1Z?"
 INSTALL_S, START_S, ASK_S = 180, 30, 60
 SETTINGS = {
@@ -41,39 +43,25 @@ SETTINGS = {
     "sub_height": 180,
     "sub_fps": 10,
 }
-# Runs in the box's network: prints what the driver says of the camera, a JSON object a line.
+# Runs in the box's network: prints what the driver says of the camera, as JSON.
 ASK = """
 import json, sys
-from itertools import islice
 from pathlib import Path
 from agent.core.clock import RealClock
 from agent.core.errors import AgentError
-from drivers import _discovery, onvif, rtsp
+from drivers import onvif
 
-what, host, port, user, password_path = sys.argv[1:6]
+host, port, user, password_path = sys.argv[1:]
 config = onvif.Config(host, int(port), user, Path(password_path))
 device = onvif.Device(config, RealClock())
 try:
-    if what == "find":
-        found = _discovery.discover(3.0, sys.argv[6])
-        told = [[one.host, one.port] for one in found]
-    elif what == "about":
-        about, profiles = device.about(), device.profiles()
-        told = {
-            "about": [about.manufacturer, about.model],
-            "skew_s": about.clock_skew_s,
-            "profiles": [[one.codec, one.width_px, one.height_px] for one in profiles],
-            "urls": [device.stream_url(one) for one in profiles],
-        }
-    elif what == "snapshot":
-        told = device.snapshot(device.chosen()).hex()
-    elif what == "stream":
-        clock = RealClock()
-        source = onvif.build(config, clock, lambda url: rtsp.build(rtsp.Config(url), clock))
-        info = source.open()
-        taken = list(islice(source.packets(), 25))
-        source.close()
-        told = [info.codec, info.width_px, info.height_px, sum(one.is_key for one in taken)]
+    about, profiles = device.about(), device.profiles()
+    told = {
+        "about": [about.manufacturer, about.model],
+        "skew_s": about.clock_skew_s,
+        "profiles": [[one.codec, one.width_px, one.height_px] for one in profiles],
+        "urls": [device.stream_url(one) for one in profiles],
+    }
 except AgentError as error:
     told = [type(error).__name__, str(error)]
 print(json.dumps(told))
@@ -145,28 +133,49 @@ def _await_streams(network: NetworkPair, process: subprocess.Popen, log: Path) -
     raise AssertionError(f"ipycam did not start: {log.read_text()[-1000:]}")
 
 
-def ask(network: NetworkPair, folder: Path, what: str, password: str = PASSWORD) -> Any:
-    """Ask the camera from the box's network."""
-    path = folder / "password"
-    path.write_text(password + "\n")
-    words = [sys.executable, "-c", ASK, what, CAMERA, str(ONVIF_PORT), USER, str(path), BOX]
+def on_the_box(network: NetworkPair, *words: str) -> tuple[int, str]:
+    """Run our Python in the box's network; gives its exit code and what it wrote."""
     done = subprocess.run(
-        network.words(network.box_side, *words),
+        network.words(network.box_side, sys.executable, *words),
         cwd=ROOT,
         capture_output=True,
+        text=True,
         timeout=ASK_S,
         check=False,
     )
-    assert done.returncode == 0, done.stderr.decode()
-    return json.loads(done.stdout)
+    said = done.stdout + done.stderr
+    assert "Traceback" not in said
+    assert PASSWORD not in said
+    return done.returncode, said
 
 
-def test_it_is_found_by_discovery(network: NetworkPair, camera: None, tmp_path: Path):
-    assert ask(network, tmp_path, "find") == [[CAMERA, ONVIF_PORT]]
+def outpost(network: NetworkPair, *words: object) -> tuple[int, str]:
+    return on_the_box(network, "-m", "agent", "cameras", *map(str, words))
 
 
-def test_it_tells_its_profiles_and_addresses(network: NetworkPair, camera: None, tmp_path: Path):
-    told = ask(network, tmp_path, "about")
+@pytest.fixture
+def password(tmp_path: Path) -> Path:
+    path = tmp_path / "password"
+    path.write_text(PASSWORD + "\n")
+    return path
+
+
+def ask(network: NetworkPair, password: Path) -> Any:
+    words = ("-c", ASK, CAMERA, str(ONVIF_PORT), USER, str(password))
+    code, said = on_the_box(network, *words)
+    assert code == 0, said
+    return json.loads(said)
+
+
+def test_it_is_discovered_on_whatever_network_it_is(network: NetworkPair, camera: None):
+    code, said = outpost(network, "discover", "--timeout", "2", "--json")
+    (row,) = json.loads(said)
+    assert (code, row["address"]) == (0, ADDRESS)
+    assert row["login"] == "user and password"
+
+
+def test_it_tells_its_profiles_and_addresses(network: NetworkPair, camera: None, password: Path):
+    told = ask(network, password)
     assert told["about"] == ["PythonCam", "VirtualCam-1"]
     assert abs(told["skew_s"]) < 3
     assert told["profiles"] == [["H264", 640, 360], ["H264", 320, 180]]
@@ -175,21 +184,34 @@ def test_it_tells_its_profiles_and_addresses(network: NetworkPair, camera: None,
     ]
 
 
-def test_it_turns_a_wrong_password_down(network: NetworkPair, camera: None, tmp_path: Path):
-    kind, told = ask(network, tmp_path, "about", "wrong-one")
+def test_it_turns_a_wrong_password_down(network: NetworkPair, camera: None, password: Path):
+    password.write_text("wrong-one\n")
+    kind, told = ask(network, password)
     assert kind == "AuthRefused"
     assert f"user '{USER}' turned down" in told
     assert "wrong-one" not in told
 
 
-def test_it_gives_a_picture(network: NetworkPair, camera: None, tmp_path: Path):
-    picture = bytes.fromhex(ask(network, tmp_path, "snapshot"))
-    shown = cv2.imdecode(np.frombuffer(picture, np.uint8), cv2.IMREAD_COLOR)
+def test_it_gives_a_picture(network: NetworkPair, camera: None, password: Path):
+    target = password.with_name("view.jpg")
+    login = ("--user", USER, "--password-file", password)
+    code, said = outpost(network, "snapshot", ADDRESS, *login, "--out", target)
+    assert code == 0, said
+    shown = cv2.imdecode(np.fromfile(target, np.uint8), cv2.IMREAD_COLOR)
     assert shown.shape[:2] == (180, 320)  # as its own source has it
 
 
 @pytest.mark.video
-def test_its_stream_is_taken(network: NetworkPair, camera: None, tmp_path: Path):
-    codec, width_px, height_px, keys = ask(network, tmp_path, "stream")
-    assert (codec, width_px, height_px) == ("h264", 640, 360)
-    assert keys >= 1
+@pytest.mark.slow
+def test_its_streams_are_tried_and_added(network: NetworkPair, camera: None, password: Path):
+    config = password.with_name("box.toml")
+    shutil.copy(ROOT / "configs" / "camera.toml", config)
+    login = ("--user", USER, "--password-file", password)
+    code, said = outpost(
+        network, "add", "--config", config, "--id", "hall", "--url", ADDRESS, *login
+    )
+    assert code == 0, said
+    sizes = [row.split()[2] for row in said.splitlines() if row.endswith("good")]
+    assert sizes == ["640x360", "320x180"]
+    added = app.load_config(config, check_files=False).cameras[-1]
+    assert (added.id, added.main.kind, added.main.settings.host) == ("hall", "onvif", CAMERA)
