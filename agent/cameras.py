@@ -26,7 +26,7 @@ from agent.core.errors import (
 )
 from agent.core.files import atomic
 from agent.device import trial
-from agent.device.trial import Trial
+from agent.device.trial import LOOK_S, Trial
 from agent.vision.config import CameraConfig
 
 if TYPE_CHECKING:
@@ -106,26 +106,48 @@ def configured(file: Path, overrides: Sequence[str], camera: str) -> dict[str, S
     return {camera: known[camera]} if camera else known
 
 
-def trials(cameras: Mapping[str, Streams]) -> Iterator[tuple[str, dict[str, Trial]]]:
-    """Try the streams of cameras, some cameras at the same time; gives them in their order."""
+def trials(
+    cameras: Mapping[str, Streams], look_s: float = LOOK_S
+) -> Iterator[tuple[str, dict[str, Trial]]]:
+    """Try the streams of cameras, each for some seconds; gives them in their order.
+
+    Several devices are tried at the same time, cameras behind one device and login in turn: after
+    a login was turned down once, they are not tried, so that a recorder locks nobody out.
+    """
+    shared: dict[tuple[str, str], list[str]] = {}
+    for name, streams in cameras.items():
+        shared.setdefault(_device_of(name, streams), []).append(name)
+
+    def tried_in_turn(names: Sequence[str]) -> dict[str, dict[str, Trial]]:
+        found: dict[str, dict[str, Trial]] = {}
+        for name in names:
+            refused = [one for one in found if found[one]["main"].is_refused]
+            found[name] = (
+                {"main": _untried(f"at {refused[0]}")} if refused else tried(cameras[name], look_s)
+            )
+        return found
+
     with ThreadPoolExecutor(AT_ONCE) as pool:
-        yield from zip(cameras, pool.map(tried, cameras.values()), strict=True)
+        all_found: dict[str, dict[str, Trial]] = {}
+        for found in pool.map(tried_in_turn, shared.values()):
+            all_found |= found
+    yield from ((name, all_found[name]) for name in cameras)
 
 
-def tried(streams: Streams) -> dict[str, Trial]:
+def tried(streams: Streams, look_s: float = LOOK_S) -> dict[str, Trial]:
     """Try a camera's streams in turn."""
-    main = _attempt(streams.main)
-    return {"main": main} | _sub_after(main, streams)
+    main = _attempt(streams.main, look_s)
+    return {"main": main} | _sub_after(main, streams, look_s)
 
 
 def tried_new(streams: Streams) -> tuple[Streams, dict[str, Trial]]:
     """Try a camera that is not configured; without its small stream if that is its main one."""
-    main = _attempt(streams.main)
+    main = _attempt(streams.main, LOOK_S)
     if main.is_good:
         streams = _with_own_sub(streams)
     if main.is_good and streams.sub is None:
         main = replace(main, advice=(*main.advice, NO_SUB))
-    return streams, {"main": main} | _sub_after(main, streams)
+    return streams, {"main": main} | _sub_after(main, streams, LOOK_S)
 
 
 def snapshot(streams: Streams) -> bytes:
@@ -220,18 +242,29 @@ def _check(found: Addition) -> None:
         beside.unlink(missing_ok=True)
 
 
-def _sub_after(main: Trial, streams: Streams) -> dict[str, Trial]:
-    """Try the small stream; not with a login that was turned down, which may lock the account."""
+def _sub_after(main: Trial, streams: Streams, look_s: float) -> dict[str, Trial]:
     if streams.sub is None:
         return {}
     if main.is_refused:
-        return {"sub": Trial(fault="not tried: the login was turned down", cure="as for main")}
-    return {"sub": _attempt(streams.sub, is_sub=True)}
+        return {"sub": _untried("at main")}
+    return {"sub": _attempt(streams.sub, look_s, is_sub=True)}
 
 
-def _attempt(choice: Kinded, *, is_sub: bool = False) -> Trial:
+def _untried(where: str) -> Trial:
+    return Trial(fault=f"not tried: the login was turned down {where}", cure=f"as {where}")
+
+
+def _device_of(name: str, streams: Streams) -> tuple[str, str]:
+    """Give the device and login that a camera shares with others; itself where it has none."""
+    settings = streams.main.settings
+    url = urlsplit(str(getattr(settings, "url", "")))
+    host = url.hostname or str(getattr(settings, "host", name))
+    return host, str(getattr(settings, "user", ""))
+
+
+def _attempt(choice: Kinded, look_s: float, *, is_sub: bool = False) -> Trial:
     clock = RealClock()
-    return trial.attempt(app.source(choice, clock), clock, is_sub=is_sub)
+    return trial.attempt(app.source(choice, clock), clock, look_s, is_sub=is_sub)
 
 
 def _with_own_sub(streams: Streams) -> Streams:

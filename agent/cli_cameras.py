@@ -11,7 +11,7 @@ from agent import cameras
 from agent.cli_words import EXIT_FAILED, EXIT_OK, command, config_options, print_table
 from agent.core import log
 from agent.core.errors import ConfigError
-from agent.device.trial import Trial
+from agent.device.trial import LOOK_S, Trial
 
 _COLUMNS = {
     "codec": "codec",
@@ -39,6 +39,9 @@ def add(words: Any) -> None:
     test = command(inner, "test", _test, "watch each stream for some seconds and say how it is")
     test.add_argument("camera", nargs="?", default="", help="its id, or an address (all of them)")
     _address_options(test)
+    test.add_argument(
+        "--seconds", type=float, default=LOOK_S, metavar="S", help=f"how long ({LOOK_S:g})"
+    )
     test.add_argument("--json", action="store_true")
     new = command(inner, "add", _add, "try a camera and append it to a configuration")
     new.add_argument("--id", required=True, metavar="NAME", help="its name in topics and files")
@@ -77,10 +80,12 @@ def _discover(options: argparse.Namespace) -> int:
 
 
 def _test(options: argparse.Namespace) -> int:
+    if not 1 <= options.seconds <= 600:  # noqa: PLR2004 - the limits that are told
+        raise ConfigError(f"test: --seconds {options.seconds:g}; allowed: 1 to 600")
     meant = _meant(options)
     if sys.stderr.isatty():
         print(f"watching {len(meant)} cameras for some seconds …", file=sys.stderr)
-    found = dict(cameras.trials(meant))
+    found = dict(cameras.trials(meant, options.seconds))
     if options.json:
         print(json.dumps([row | _details(one) for row, one in _rows(found)]))
     else:

@@ -17,6 +17,7 @@ from tests.simcamera import PASSWORD, USER, SimCamera
 from tests.simonvif import SimOnvif
 
 ROOT = Path(__file__).parents[1]
+BRIEFLY = ("--seconds", "1.5")
 pytestmark = pytest.mark.video
 
 
@@ -60,7 +61,7 @@ def login(password: Path) -> tuple[object, ...]:
 
 
 def test_a_good_camera_is_shown_in_one_row(camera: SimCamera, password: Path):
-    code, said = outpost("test", camera.url, *login(password))
+    code, said = outpost("test", camera.url, *login(password), *BRIEFLY)
     assert code == 0, said
     name, head, row, *rest = said.splitlines()
     assert name == camera.url
@@ -76,7 +77,7 @@ def said_by(camera: SimCamera, password: Path, **settings: object) -> tuple[int,
     """Give what `test` says of a camera with a fault, which is gone afterwards."""
     camera.do("set", **settings)
     try:
-        return outpost("test", camera.url, *login(password))
+        return outpost("test", camera.url, *login(password), *BRIEFLY)
     finally:
         camera.do("reset")
 
@@ -91,7 +92,7 @@ def test_what_is_wrong_is_told_with_its_cure(camera: SimCamera, password: Path):
     code, said = said_by(camera, password, transports="udp")
     assert (code, 'write transport = "auto"' in said) == (1, True), said
     camera.do("clock", offset_s=-3600)
-    code, said = outpost("test", camera.url, *login(password))
+    code, said = outpost("test", camera.url, *login(password), *BRIEFLY)
     camera.do("reset")
     assert (code, "better: its clock is -3600" in said) == (0, True), said
 
@@ -111,7 +112,25 @@ def test_a_login_that_is_turned_down_is_tried_once(camera: SimCamera, tmp_path: 
     assert code == 1
     assert "turned down" in said
     assert "do not try many times, cameras lock the account" in said
-    assert "not tried: the login was turned down" in said
+    assert "not tried: the login was turned down at main" in said
+    assert camera.do("stats")["failed_logins"] == before + 1
+    camera.do("unlock")
+
+
+def test_many_cameras_behind_one_login_are_tried_once(
+    camera: SimCamera, password: Path, config: Path
+):
+    """A recorder of sixteen cameras would lock the account at the first test."""
+    password.write_text("not it\n")
+    text = config.read_text().split("[[cameras]]")[0]
+    for number in range(6):
+        text += f'[[cameras]]\nid = "c{number}"\n[cameras.main]\ndriver = "rtsp"\n'
+        text += f'url = "{camera.url}"\nuser = "{USER}"\npassword_path = "{password}"\n'
+    config.write_text(text)
+    before = camera.do("stats")["failed_logins"]
+    code, said = outpost("test", "--config", config)
+    assert code == 1
+    assert said.count("not tried: the login was turned down at c0") == 5
     assert camera.do("stats")["failed_logins"] == before + 1
     camera.do("unlock")
 
@@ -125,7 +144,7 @@ def test_all_cameras_are_shown_in_one_table(camera: SimCamera, password: Path, c
     text = text.replace("rtsp://127.0.0.1:8554/sub", camera.url.replace("/main", "/sub"))
     dead = '\n[[cameras]]\nid = "gate"\n[cameras.main]\ndriver = "rtsp"\nurl = "rtsp://127.0.0.1:9/x"\n'
     config.write_text(text + dead)
-    code, said = outpost("test", "--config", config)
+    code, said = outpost("test", "--config", config, *BRIEFLY)
     rows = [line.split() for line in said.splitlines()[:4]]
     assert code == 1
     assert [(row[0], row[1], row[-1]) for row in rows] == [
@@ -135,7 +154,7 @@ def test_all_cameras_are_shown_in_one_table(camera: SimCamera, password: Path, c
         ("gate", "main", "FAILS"),
     ]
     assert "\ngate main:\n  why: rtsp://127.0.0.1:9/x: Connection refused\n  do:  " in said
-    code, said = outpost("test", "plaza-west", "--config", config, "--json")
+    code, said = outpost("test", "plaza-west", "--config", config, "--json", *BRIEFLY)
     main, sub = json.loads(said)
     assert code == 0
     assert (main["camera"], main["stream"], main["codec"], main["size"], main["transport"]) == (
@@ -166,9 +185,9 @@ def coded(path: Path, pictures: int, key_every: int, *, has_sound: bool = False)
 
 @pytest.mark.slow
 def test_key_frames_that_do_not_come_are_told(tmp_path: Path):
-    code, said = outpost("test", coded(tmp_path / "rare.mp4", 150, 999))
+    code, said = outpost("test", coded(tmp_path / "rare.mp4", 50, 999), *BRIEFLY)
     assert code == 1
-    assert "no second key frame in 12 s" in said
+    assert "no second key frame in 5 s" in said
     assert "set a key frame (I-frame) every 1 to 2 s" in said
 
 
@@ -250,6 +269,7 @@ def test_one_that_does_not_answer_is_not_added_unless_it_must(config: Path):
         (("test", "onvif://cam:99999"), "allowed: onvif://host[:port]"),
         (("add", "--id", "x", "--url", "rtsp://cam/x"), "--config is missing"),
         (("discover", "--timeout", "0"), "allowed: 0.1 to 60"),
+        (("test", "--seconds", "0"), "allowed: 1 to 600"),
         (("snapshot", "/nowhere", "--out", "x.jpg"), "allowed: rtsp://…"),
     ],
 )

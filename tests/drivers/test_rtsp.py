@@ -220,7 +220,7 @@ def test_close_calls_off_an_open_that_hangs(tmp_path: Path) -> None:
         error = refusal(source)
         assert time.monotonic() - begun < 1.2
         assert isinstance(error, SourceLost)
-        while any(thread.name == "rtsp-open" for thread in threading.enumerate()):
+        while any(thread.name == "opening" for thread in threading.enumerate()):
             time.sleep(0.05)
 
 
