@@ -24,7 +24,7 @@ from firmware_sim import broker as broker_sim
 from firmware_sim.demo import ROOT, WAITING, Screen, Stage, free_port, fresh, is_drained, prepare
 
 VICTIMS = ("agent", "agent", "analysis", "broker", "receiver")
-DRAIN_S = 120.0
+DRAIN_S = 240.0  # an offer that was lost with its receiver is made again after up to minutes
 CLOSED = re.compile(r"event closed event_id=([0-9a-f]{32})")
 
 

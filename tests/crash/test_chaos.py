@@ -20,7 +20,7 @@ def run(tmp_path: Path, *words: str) -> str:
         cwd=ROOT,
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=420,
         check=False,
     )
     logs = "\n".join(
