@@ -142,7 +142,7 @@ class TrackConfig:
 
     birth_score: Annotated[
         float, Doc("Score a detection needs to begin a track"), Range(0.05, 0.99)
-    ] = 0.45
+    ] = 0.42
     max_missing_s: Annotated[
         float, Doc("Seconds without a detection after which a track ends"), Range(0.2, 30)
     ] = 2.0

@@ -10,6 +10,7 @@ from typing import Final, cast
 
 import cv2
 import numpy as np
+from cv2.typing import MatLike
 from numpy.typing import NDArray
 
 from agent.core.model import Box, Picture
@@ -85,18 +86,21 @@ class Motion:
 
     def _result(self, moving: Image) -> MotionResult:
         height, width = moving.shape
-        count, _, stats, _ = cv2.connectedComponentsWithStats(moving, connectivity=8)
-        rows = [
-            tuple(int(value) for value in row)
-            for row in stats[1:count]
-            if row[cv2.CC_STAT_AREA] >= self._min_area_frac * width * height
-        ]
-        rows.sort(key=lambda row: -row[cv2.CC_STAT_AREA])
-        area = sum(row[cv2.CC_STAT_AREA] for row in rows)
+        outlines, _ = cv2.findContours(moving, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
+        found = [(_pixels(line), cv2.boundingRect(line)) for line in outlines]
+        found = [item for item in found if item[0] >= self._min_area_frac * width * height]
+        found.sort(key=lambda item: -item[0])
         boxes = tuple(
-            Box(x / width, y / height, w / width, h / height) for x, y, w, h, _ in rows[:MAX_BOXES]
+            Box(x / width, y / height, w / width, h / height)
+            for _, (x, y, w, h) in found[:MAX_BOXES]
         )
-        return MotionResult(bool(rows), round(area / (width * height), 6), boxes)
+        area = cv2.countNonZero(moving) if found else 0
+        return MotionResult(bool(found), round(area / (width * height), 6), boxes)
+
+
+def _pixels(outline: MatLike) -> int:
+    """Give the pixels of a patch and what it encloses, by its outline (Pick's theorem)."""
+    return round(cv2.contourArea(outline) + len(outline) / 2 + 1)
 
 
 def _floats(plane: object) -> _Floats:

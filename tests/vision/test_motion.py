@@ -98,3 +98,15 @@ def test_the_real_plaza_is_moving():
     every_second = itertools.islice(frames(PLAZA), 0, 120, 2)
     results = [motion.step(frame.luma(), frame.t_us) for frame in every_second]
     assert sum(result.is_moving for result in results) >= 50
+
+
+def test_a_rim_around_the_picture_is_not_a_change_of_the_whole_scene():
+    """What an outline encloses does not move: a rolling gate's frame is no switch of the light."""
+    planes = [noisy(scene(), 2, seed) for seed in range(50)]
+    rim = planes[-1].copy()
+    cv2.rectangle(rim, (10, 10), (309, 169), 255, 6)
+    *_, result = run([*planes, rim])
+    assert result.is_moving
+    assert len(result.boxes) == 1
+    assert result.boxes[0].w == pytest.approx(306 / 320, abs=0.02)
+    assert 0.05 < result.area_frac < 0.2
