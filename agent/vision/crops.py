@@ -119,6 +119,8 @@ def merged(pieces: Sequence[Floats], max_iou: float) -> Floats:
     rows = np.concatenate(pieces)
     rows = rows[suppress(rows[:, :4], rows[:, 4], max_iou)]
     is_cut = rows[:, 5] > 0
+    if not is_cut.any():
+        return rows
     held = covered(rows[:, :4], rows[~is_cut, :4])
     return rows[~is_cut | (held < _PART)]
 

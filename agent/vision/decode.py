@@ -18,7 +18,7 @@ from av.codec.context import Flags
 from av.error import FFmpegError
 from av.video.codeccontext import VideoCodecContext
 from av.video.frame import VideoFrame
-from av.video.reformatter import VideoReformatter
+from av.video.reformatter import ColorRange, VideoReformatter
 from numpy.typing import NDArray
 
 from agent.core import log
@@ -109,9 +109,25 @@ class Frame:
         return self._luma
 
     def rgb(self, width_px: int, height_px: int) -> Image:
-        """Give the picture at another size, height x width x 3."""
-        scaled = self._scalers.rgb.reformat(self._picture, width_px, height_px, "rgb24", threads=1)
-        return _array(scaled, "rgb24")
+        """Give the picture at another size, height x width x 3.
+
+        Scaled as it was coded and coloured afterwards, which takes half as long as both in one.
+        """
+        if width_px % 2 or height_px % 2:  # half a colour value is none
+            scaled = self._scalers.rgb.reformat(
+                self._picture, width_px, height_px, "rgb24", threads=1
+            )
+            return _array(scaled, "rgb24")
+        scaled = self._scalers.rgb.reformat(
+            self._picture,
+            width_px,
+            height_px,
+            "yuv420p",
+            dst_color_range=ColorRange.MPEG,
+            threads=1,
+        )
+        coloured = cv2.cvtColor(_array(scaled, "yuv420p"), cv2.COLOR_YUV2RGB_I420)
+        return coloured.astype(np.uint8, copy=False)
 
     def hide(self, veil: Veil) -> None:
         """Cover parts of the picture for everybody; before anybody looks at it."""

@@ -35,6 +35,8 @@ _STOP: Final = (cv2.TERM_CRITERIA_EPS | cv2.TERM_CRITERIA_COUNT, 10, 0.03)
 _MAX_GROWTH: Final = 1.1  # a step
 _SCALE_POINTS: Final = 6  # fewer tell a shift, no growth
 
+_PAIRS: Final = [np.triu_indices(count, k=1) for count in range(_CORNERS + 1)]
+
 _Points = NDArray[np.float32]
 
 
@@ -107,7 +109,7 @@ def _follow(before: Image, plane: Image, first: _Points) -> tuple[_Points, NDArr
 def _moved(box: Box, first: _Points, second: _Points, size: tuple[int, int]) -> Box | None:
     if len(first) < MIN_POINTS:
         return None
-    x, y = np.median(second - first, axis=0) / size
+    x, y = _median(second - first) / size
     growth = _growth(first, second)
     w, h = box.w * growth, box.h * growth
     return Box(
@@ -119,8 +121,15 @@ def _growth(first: _Points, second: _Points) -> float:
     """Give the median ratio of the distances between the points, after to before."""
     if len(first) < _SCALE_POINTS:
         return 1.0
-    rows, columns = np.triu_indices(len(first), k=1)
+    rows, columns = _PAIRS[len(first)]
     was = np.hypot(*(first[rows] - first[columns]).T)
     now = np.hypot(*(second[rows] - second[columns]).T)
-    ratio = float(np.median(now / np.maximum(was, 1e-3)))
+    ratio = float(_median(now / np.maximum(was, 1e-3)))
     return min(max(ratio, 1 / _MAX_GROWTH), _MAX_GROWTH)
+
+
+def _median(values: _Points) -> _Points:
+    """Give the median over the first axis; for a dozen values ten times sooner than numpy's."""
+    ranked = np.sort(values, axis=0)
+    middle: _Points = (ranked[(len(ranked) - 1) // 2] + ranked[len(ranked) // 2]) / 2
+    return middle

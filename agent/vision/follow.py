@@ -85,7 +85,7 @@ class Follower:
     def look(self, frame: Frame, motion: MotionResult, *, may_detect: bool) -> Seen:
         """Detect where it is needed and affordable, and move the tracks to this instant."""
         begun_ns = self._clock.mono_ns()
-        moved = self._carried(frame)
+        moved = self._carried(frame, motion)
         carried_ns = self._clock.mono_ns()
         self._costs.flow_ns += carried_ns - begun_ns
         detections: tuple[Detection, ...] | None = None
@@ -104,12 +104,18 @@ class Follower:
         self._tracker.forget()
         self._flow.forget()
 
-    def _carried(self, frame: Frame) -> tuple[Box | None, ...]:
+    def _carried(self, frame: Frame, motion: MotionResult) -> tuple[Box | None, ...]:
         """Give where the picture's own motion took everything that is tracked."""
-        if self._last_us is not None and frame.t_us - self._last_us > _MAX_FLOW_US:
-            self._flow.forget()
+        is_gap = self._last_us is not None and frame.t_us - self._last_us > _MAX_FLOW_US
         self._last_us = frame.t_us
-        return self._flow.step(frame.luma(), self._tracker.boxes)
+        if is_gap:
+            self._flow.forget()
+        known = self._tracker.boxes
+        is_still = self._tracker.is_resting and not motion.is_moving and not is_gap
+        if is_still:  # what stands need not be followed to stay there
+            self._flow.step(frame.luma(), ())
+            return known
+        return self._flow.step(frame.luma(), known)
 
     def _areas(
         self, frame: Frame, motion: MotionResult, moved: Sequence[Box | None]

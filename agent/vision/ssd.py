@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from agent.core.model import Box, Detection
-from agent.vision.boxes import Floats, suppress
+from agent.vision.boxes import Floats
 
 GRIDS: Final = (19, 10, 5, 3, 2, 1)
 ANCHORS: Final = 1917
@@ -67,11 +67,12 @@ def candidates(
 
 
 def detections(found: Mapping[str, Floats]) -> tuple[Detection, ...]:
-    """Merge overlapping candidates of each label; best score first."""
-    result = []
-    for label, rows in found.items():
-        kept = rows[suppress(rows[:, :4], rows[:, 4], NMS_IOU)]
-        result += [Detection(label, round(float(row[4]), 4), _box(row)) for row in kept]
+    """Give candidates of each label, overlapping ones merged before, best score first."""
+    result = [
+        Detection(label, round(score, 4), _box(*edges))
+        for label, rows in found.items()
+        for *edges, score in rows[:, :5].tolist()
+    ]
     return tuple(sorted(result, key=lambda item: -item.score))
 
 
@@ -104,6 +105,5 @@ def _boxes(encodings: Raw, rows: NDArray[np.intp]) -> Floats:
     return clipped
 
 
-def _box(row: Floats) -> Box:
-    left, top, right, bottom = (float(value) for value in row[:4])
-    return Box(*(round(value, 5) for value in (left, top, right - left, bottom - top)))
+def _box(left: float, top: float, right: float, bottom: float) -> Box:
+    return Box(round(left, 5), round(top, 5), round(right - left, 5), round(bottom - top, 5))
