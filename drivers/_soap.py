@@ -15,7 +15,8 @@ from xml.etree import ElementTree as ET
 from xml.sax.saxutils import escape
 
 from agent.core.errors import AgentError, SourceLost, Unsupported
-from drivers._web import Line, Login, plain, refused
+from drivers._login import Login
+from drivers._web import Line, plain, refused
 
 MAX_ELEMENTS: Final = 20_000
 MAX_DEPTH: Final = 64

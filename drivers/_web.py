@@ -6,39 +6,23 @@ connection when it is used up.
 """
 
 import contextlib
-import hashlib
 import http.client
-import os
-import re
 import socket
 import threading
 import time
-from base64 import b64encode
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Final
 from urllib.parse import urlsplit
 
 from agent.core.errors import AuthRefused, SourceLost
+from drivers._login import Login, authorization
 
 MAX_BODY_BYTES: Final = 1 << 20
 
 _PIECE_BYTES: Final = 1 << 16
 _HTTP_PORT: Final = 80
-_SCHEMES: Final = re.compile(
-    r"(?:^|,)\s*(?=(?:Digest|Basic|Bearer|Negotiate|NTLM)\b)", re.IGNORECASE
-)
-_FIELD: Final = re.compile(r'(\w+)\s*=\s*(?:"([^"]*)"|([^\s,"]+))')
-_HASHES: Final = {"": "md5", "md5": "md5", "sha-256": "sha256"}
 _MAX_TOLD: Final = 120
-
-
-@dataclass(frozen=True, slots=True)
-class Login:
-    """Who asks."""
-
-    user: str = ""
-    password: str = field(default="", repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +97,7 @@ class Line:
         """
         answer = self.send(method, url, content, headers)
         if answer.status == http.client.UNAUTHORIZED and login.user:
-            value = _authorization(answer.values("www-authenticate"), method, url, login)
+            value = authorization(answer.values("www-authenticate"), method, _path(url), login)
             if value:
                 answer = self.send(
                     method, url, content, {**(headers or {}), "Authorization": value}
@@ -188,45 +172,3 @@ def _place(url: str) -> tuple[str, int, str]:
 def _path(url: str) -> str:
     parts = urlsplit(url)
     return (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
-
-
-def _authorization(challenges: Sequence[str], method: str, url: str, login: Login) -> str:
-    """Answer the first challenge that we know, Digest before Basic; empty if we know none."""
-    found = [part.strip() for text in challenges for part in _SCHEMES.split(text) if part.strip()]
-    for challenge in found:
-        fields = {key.lower(): quoted or bare for key, quoted, bare in _FIELD.findall(challenge)}
-        name = _HASHES.get(fields.get("algorithm", "").lower())
-        if challenge.lower().startswith("digest") and name is not None:
-            return _digest(fields, name, f"{method}:{_path(url)}", login)
-    if any(challenge.lower().startswith("basic") for challenge in found):
-        return "Basic " + b64encode(f"{login.user}:{login.password}".encode()).decode()
-    return ""
-
-
-def _digest(fields: Mapping[str, str], name: str, asked: str, login: Login) -> str:
-    """Answer a Digest challenge (RFC 7616)."""
-
-    def hashed(text: str) -> str:
-        return hashlib.new(name, text.encode(), usedforsecurity=False).hexdigest()
-
-    realm, nonce = fields.get("realm", ""), fields.get("nonce", "")
-    offered = [one.strip() for one in fields.get("qop", "").split(",")]
-    cnonce, count = os.urandom(8).hex(), "00000001"
-    middle = f"{nonce}:{count}:{cnonce}:auth" if "auth" in offered else nonce
-    secret = hashed(f"{login.user}:{realm}:{login.password}")
-    quoted = {
-        "username": login.user.replace("\\", "\\\\").replace('"', '\\"'),
-        "realm": realm,
-        "nonce": nonce,
-        "uri": asked.partition(":")[2],
-        "response": hashed(f"{secret}:{middle}:{hashed(asked)}"),
-        **({"opaque": fields["opaque"]} if "opaque" in fields else {}),
-        **({"cnonce": cnonce} if "auth" in offered else {}),
-    }
-    bare = {
-        **({"algorithm": fields["algorithm"]} if "algorithm" in fields else {}),
-        **({"qop": "auth", "nc": count} if "auth" in offered else {}),
-    }
-    parts = [*(f'{key}="{value}"' for key, value in quoted.items())]
-    parts += [f"{key}={value}" for key, value in bare.items()]
-    return "Digest " + ", ".join(parts)

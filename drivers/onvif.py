@@ -23,6 +23,7 @@ from agent.core.errors import AuthRefused, ConfigError, SourceLost, Unsupported
 from agent.core.model import Packet, StreamInfo
 from drivers import _soap as soap
 from drivers import _web as web
+from drivers._login import Login
 
 DEVICE: Final = "http://www.onvif.org/ver10/device/wsdl"
 MEDIA: Final = "http://www.onvif.org/ver10/media/wsdl"
@@ -259,8 +260,8 @@ class Device:
         netloc = self._host if port is None else f"{self._host}:{port}"
         return urlunsplit(parts._replace(netloc=netloc, fragment=""))
 
-    def _login(self) -> web.Login:
-        return web.Login(self._config.user, self._password())
+    def _login(self) -> Login:
+        return Login(self._config.user, self._password())
 
     def _password(self) -> str:
         if self._config.password_path is None:

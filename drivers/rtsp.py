@@ -2,8 +2,8 @@
 
 Loss on TCP shows as delay, not damage: UDP is for cameras that know nothing else. libavformat
 reports a stall only after twice its read timeout, and not at all on some servers, so packets are
-read on a thread of its own and watched from here. It follows a redirect as RTSP over TCP and as
-nothing else, whatever scheme the camera names.
+read on a thread of its own and watched from here. It would follow a camera anywhere, so that is
+asked first (`_redirect`).
 """
 
 import contextlib
@@ -26,7 +26,8 @@ from agent.core.clock import Clock
 from agent.core.config import Doc, Range, ReadableFile
 from agent.core.errors import AgentError, AuthRefused, ConfigError, SourceLost, Unsupported
 from agent.core.model import Packet, StreamInfo
-from drivers import _demux
+from drivers import _demux, _redirect
+from drivers._login import Login
 from drivers._opening import Opened, Opening
 
 ANALYZE_US = "100000"  # the SDP says size and codec; the default would wait 1.9 s
@@ -168,6 +169,11 @@ class RtspSource:
             yield item
 
     def _connect(self) -> Opened:
+        try:
+            login = Login(self._config.user, self._password() if self._config.user else "")
+            _redirect.refuse(self._config.url, self._path(), login, self._config.open_timeout_s)
+        except (AuthRefused, SourceLost) as error:
+            return error
         if self._config.transport != "auto":
             return self._connect_by(self._config.transport)
         found = self._connect_by("tcp")
@@ -200,15 +206,19 @@ class RtspSource:
                 )
             return SourceLost(f"{url}: {error.strerror or type(error).__name__}")
 
+    def _path(self) -> str:
+        parts = urlsplit(self._config.url)
+        path = urlunsplit(("", "", parts.path, parts.query, ""))
+        if PLACEHOLDER in path:
+            path = path.replace(PLACEHOLDER, quote(self._password(), safe=""))
+        return path
+
     def _address(self) -> str:
-        url = self._config.url
-        if PLACEHOLDER in url:
-            url = url.replace(PLACEHOLDER, quote(self._password(), safe=""))
-        if not self._config.user:
-            return url
-        parts = urlsplit(url)
-        login = f"{quote(self._config.user, safe='')}:{quote(self._password(), safe='')}"
-        return urlunsplit(parts._replace(netloc=f"{login}@{parts.netloc}"))
+        parts = urlsplit(self._config.url)
+        login = ""
+        if self._config.user:
+            login = f"{quote(self._config.user, safe='')}:{quote(self._password(), safe='')}@"
+        return f"{parts.scheme}://{login}{parts.netloc}{self._path()}"
 
     def _password(self) -> str:
         if self._config.password_path is None:

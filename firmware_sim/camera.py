@@ -1,7 +1,7 @@
 """A simulated fixed camera: RTSP with a main and a sub stream, and a control port for faults.
 
     python -m firmware_sim.camera --port 8554 --control-port 8555 --main FILE --sub FILE \
-        --user U --password W [--audio] [--seed N]
+        --user U --password W [--audio] [--tls PEM] [--seed N]
 
 The control port takes one JSON object a line and answers with one: {"do": "drop"},
 {"do": "stall", "for_s": 5}, {"do": "resume"}, {"do": "restart", "for_s": 2}, {"do": "refuse"},
@@ -16,6 +16,7 @@ import dataclasses
 import json
 import math
 import random
+import ssl
 import sys
 import time
 from collections.abc import Awaitable, Callable, Mapping
@@ -32,10 +33,13 @@ Answer = Mapping[str, Any]
 class Control:
     """The control port: faults on request."""
 
-    def __init__(self, camera: Camera, host: str, port: int) -> None:
+    def __init__(
+        self, camera: Camera, host: str, port: int, tls: ssl.SSLContext | None = None
+    ) -> None:
         self._camera = camera
         self._host = host
         self._port = port
+        self._tls = tls
         self._server: asyncio.Server | None = None
         self._actions: Mapping[str, Callable[[Mapping[str, Any]], Awaitable[Answer]]] = {
             "drop": self._drop,
@@ -55,7 +59,7 @@ class Control:
     async def listen(self) -> int:
         """Open the camera's own port and give its number."""
         self._server = await asyncio.start_server(
-            self._camera.serve, self._host, self._port, limit=MAX_HEADER_BYTES
+            self._camera.serve, self._host, self._port, limit=MAX_HEADER_BYTES, ssl=self._tls
         )
         self._port = int(self._server.sockets[0].getsockname()[1])
         return self._port
@@ -160,7 +164,7 @@ async def serve(options: argparse.Namespace) -> None:
         options.audio,
         faults=Faults(dice=random.Random(options.seed)),
     )
-    control = Control(camera, options.host, options.port)
+    control = Control(camera, options.host, options.port, _tls(options))
     rtsp_port = await control.listen()
     control_server = await asyncio.start_server(control.serve, options.host, options.control_port)
     control_port = control_server.sockets[0].getsockname()[1]
@@ -180,6 +184,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--main", type=Path, required=True, help="MP4 with H.264 or H.265")
     parser.add_argument("--sub", type=Path, help="the same for /sub")
     parser.add_argument("--audio", action="store_true", help="a second track with G.711")
+    parser.add_argument("--tls", type=Path, help="certificate and key in one file: rtsps")
     parser.add_argument("--seed", type=int, default=0, help="of the faults that need chance")
     parser.add_argument("--user", default="", help="empty: no login")
     parser.add_argument("--password", default="")
@@ -193,6 +198,14 @@ def main(argv: list[str] | None = None) -> int:
         print(f"firmware_sim.camera: {error}", file=sys.stderr)
         return 1
     return 0
+
+
+def _tls(options: argparse.Namespace) -> ssl.SSLContext | None:
+    if options.tls is None:
+        return None
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(options.tls)
+    return context
 
 
 def _password(options: argparse.Namespace) -> str:

@@ -278,6 +278,9 @@ class Connection:
         if self._udp is not None:
             self._udp.send(channel, packet)
             return
+        if self._writer.transport.is_closing():
+            self.drop()
+            return
         if self._writer.transport.get_write_buffer_size() > MAX_BUFFER_BYTES:
             self._camera.counters.slow_readers += 1
             self.drop()
