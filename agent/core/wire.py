@@ -112,14 +112,13 @@ def decode(schema: str, payload: bytes) -> Json:
     """Read a message and check it against its schema.
 
     Raises:
-        MalformedMessage: too large, not JSON, too deep, or refused by the schema.
+        MalformedMessage: too large, not JSON, too deep, a part that stands twice, or refused by
+            the schema.
     """
     if len(payload) > MAX_JSON_BYTES:
         raise MalformedMessage(f"{schema}: {len(payload)} bytes; allowed: {MAX_JSON_BYTES}")
     try:
-        document = json.loads(
-            payload.decode(), parse_constant=_refuse_constant, parse_float=_number
-        )
+        document = _DECODER.decode(payload.decode())
     except (ValueError, RecursionError) as error:
         raise MalformedMessage(f"{schema}: not JSON: {str(error)[:120]}") from error
     return check(schema, document)
@@ -177,6 +176,18 @@ def _number(text: str) -> int | float:
     return int(value) if value.is_integer() else value
 
 
+def _once(pairs: list[tuple[str, Any]]) -> Json:
+    """Refuse what stands twice: two readers could take different ones of it."""
+    document = dict(pairs)
+    if len(document) < len(pairs):
+        seen: set[str] = set()
+        for name, _ in pairs:
+            if name in seen:
+                raise ValueError(f"{name[:40]!r} stands twice")
+            seen.add(name)
+    return document
+
+
 def _depth(value: Any, left: int) -> int:
     if left == 0:
         return 0
@@ -185,3 +196,8 @@ def _depth(value: Any, left: int) -> int:
     if isinstance(value, list):
         return min((_depth(item, left - 1) for item in value), default=left)
     return left
+
+
+_DECODER = json.JSONDecoder(
+    parse_constant=_refuse_constant, parse_float=_number, object_pairs_hook=_once
+)
