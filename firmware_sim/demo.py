@@ -88,7 +88,7 @@ class Stage:
             file.write_text(_SUB_TABLE.sub("", CONFIG.read_text()))
         options = ["--config", str(file)]
         for key, value in values.items():
-            text = json.dumps(str(value)) if isinstance(value, str | Path) else str(value)
+            text = json.dumps(str(value) if isinstance(value, Path) else value)
             options += ["--set", f"{key}={text}"]
         return options
 

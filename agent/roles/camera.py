@@ -14,6 +14,8 @@ from agent.delivery.clockstate import kernel_clock
 from agent.delivery.outbox import Outbox
 from agent.delivery.transfer import Ledger, Transfers, file_sessions
 from agent.delivery.uplink import Uplink, live_sessions
+from agent.device.metrics import Figures, exposition
+from agent.device.scrape import Scrape
 from agent.device.status import StatusFile
 from agent.device.telemetry import Facts, Telemetry
 from agent.evidence import receipt
@@ -99,6 +101,9 @@ def build(kit: Kit) -> Supervisor:
             config.state_dir, lambda: _status(kit, facts, intake, uplink, loop.aside), clock
         ),
     ]
+    if config.metrics.enabled:
+        figures = _figures(kit, facts, uplink, transfers, ledger)
+        workers.append(Scrape(config.metrics, lambda: exposition(figures), clock))
     supervisor = Supervisor(workers, clock, check=lambda: store.write(lambda _: None))
     return supervisor
 
@@ -116,6 +121,22 @@ def _custodian(kit: Kit) -> Custodian:
     config = kit.config
     return Custodian(
         config.device, config.site, config.state_dir, kit.store, kit.key, kit.clock, kernel_clock
+    )
+
+
+def _figures(
+    kit: Kit, facts: Facts, uplink: Uplink, transfers: Transfers, ledger: Ledger
+) -> Figures:
+    config = kit.config
+    return Figures(
+        site=config.site,
+        device=config.device,
+        role=config.role,
+        facts=facts,
+        uplink=uplink.status,
+        transfers=transfers.status,
+        backlog=ledger.backlog,
+        clock=kernel_clock,
     )
 
 

@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 from agent.core.config import NAME, Doc, Length
 from agent.core.errors import ConfigError
 from agent.delivery.config import BrokerConfig, DeliveryConfig
+from agent.device.scrape import MetricsConfig
 from agent.device.telemetry import TelemetryConfig
 from agent.vision.config import CameraConfig, DetectorConfig, RecordConfig
 
@@ -28,6 +29,9 @@ class CameraRole:
     detector: Annotated[DetectorConfig, Doc("Detector")] = field(default_factory=DetectorConfig)
     telemetry: Annotated[TelemetryConfig, Doc("Reports on the box itself")] = field(
         default_factory=TelemetryConfig
+    )
+    metrics: Annotated[MetricsConfig, Doc("Figures for Prometheus")] = field(
+        default_factory=MetricsConfig
     )
 
     def __post_init__(self) -> None:

@@ -6,6 +6,7 @@ import signal
 import sqlite3
 import subprocess
 import time
+import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -164,13 +165,27 @@ def test_a_model_cut_short_leaves_recording(stage: Stage) -> None:
     assert rows(stage, "SELECT count(*) FROM segment WHERE state = 'closed'")[0][0] >= 1
 
 
+def figures(port: int) -> dict[str, float]:
+    """What Prometheus would read of the running agent."""
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=10) as page:
+        lines = [line for line in page.read().decode().splitlines() if not line.startswith("#")]
+    return {key: float(value) for key, _, value in (line.rpartition(" ") for line in lines)}
+
+
 def test_without_a_broker_everything_is_kept(stage: Stage) -> None:
+    port = free_port()
+    stage.extra = {"metrics.enabled": True, "metrics.port": port}
     prepare(stage, Screen(is_quiet=True))
     assert stage.broker is not None
     stage.broker.kill()
     now = wait_for(stage, lambda now: now["clips_sealed"] >= 1)
     assert now["link"] in ("waiting", "connecting")
     assert now["receipts_waiting"] >= 2
+    found = figures(port)
+    assert found["outpost_uplink_connected"] == 0
+    assert found['outpost_outbox_rows{lane="alarm"}'] >= 2
+    assert found['outpost_camera_packets_total{camera="plaza-west"}'] > 0
+    assert found['outpost_worker_running{worker="metrics"}'] == 1
     assert stop(stage, signal.SIGTERM)[0] == 0
     stage.broker = brokers.start("embedded", stage.broker_port, stage.broker_folder)
     stage.start_agent()
