@@ -1,168 +1,257 @@
-"""Kills the agent, the broker and the receiver at random moments, then counts.
+"""Makes every kind of trouble at any moment, heals it, and counts what was lost: `./run chaos`.
 
-`./run chaos [--rounds N] [--seed S]`. Each round ends one of the three with SIGKILL and starts it
-again after a random pause. Then the camera is switched off, everything drains, and it must hold:
+Real processes: agent, broker, receiver, camera. Each round waits for a random moment or a marked
+step on the wire, makes one fault, heals it, takes the camera away, and waits until everything is
+delivered. Then it must hold:
 
-- every event that the agent said it had closed is at the receiver, once, and closed;
-- every clip that the agent sealed is signed for, and its files are there with equal hashes;
-- `outpost verify` finds nothing wrong, and the custody chain is whole.
+- every event that the agent said was closed is at the receiver, once;
+- every file is at the receiver with the hash it was sealed with, or still so on the device;
+- no receipt names bytes that the receiver does not have, and every clip is signed for;
+- both databases are sound and the custody chain is whole; at the end of a scene `outpost verify`
+  finds nothing wrong.
+
+A round that fails keeps its folder and says its seed; the next begins with everything new.
 """
 
 import argparse
-import os
 import random
-import re
-import signal
-import sqlite3
-import subprocess
+import shutil
 import sys
 import time
+from collections import Counter, defaultdict
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
-from firmware_sim import broker as broker_sim
-from firmware_sim.demo import ROOT, WAITING, Screen, Stage, free_port, fresh, is_drained, prepare
+from firmware_sim.demo import ROOT, Screen
+from tests.crash import invariant
+from tests.crash.faults import FAULTS
+from tests.crash.faults.fault import Fault
+from tests.crash.scene import Scene
 
-VICTIMS = ("agent", "agent", "analysis", "broker", "receiver")
-DRAIN_S = 240.0  # an offer that was lost with its receiver is made again after up to minutes
-CLOSED = re.compile(r"event closed event_id=([0-9a-f]{32})")
+DRAIN_S = 90.0
+SCENE_ROUNDS = 20  # then everything begins anew, so that a long run does not fill the disk
+STEPS = ("file/[^/]+/offer", "file/[^/]+/need", "file/[^/]+/0", "file/[^/]+/done")
+STEPS += ("file/[^/]+/receipt", "/event/", "cam-0001/receipt$")
+STEP_WAIT_S = 15.0
+SHARE_AT_STEP = 0.5
+
+
+@dataclass
+class Tally:
+    """How the rounds of each fault ended."""
+
+    held: Counter = field(default_factory=Counter)
+    broken: Counter = field(default_factory=Counter)
+    taken: Counter = field(default_factory=Counter)
+    seconds: dict[str, list[float]] = field(default_factory=lambda: defaultdict(list))
+    skipped: dict[str, str] = field(default_factory=dict)
+
+    def table(self) -> str:
+        """Give a line for each fault."""
+        lines = [f"{'fault':22}{'rounds':>7}{'held':>6}{'broken':>8}{'taken':>7}{'s/round':>9}"]
+        for name in sorted({*self.held, *self.broken}):
+            held, broken = self.held[name], self.broken[name]
+            mean_s = sum(self.seconds[name]) / len(self.seconds[name])
+            lines.append(
+                f"{name:22}{held + broken:7}{held:6}{broken:8}{self.taken[name]:7}{mean_s:9.1f}"
+            )
+        lines += [f"{name:22}skipped: {why}" for name, why in sorted(self.skipped.items())]
+        total = sum(self.held.values()) + sum(self.broken.values())
+        return "\n".join([*lines, f"{total} rounds, {sum(self.broken.values())} broken"])
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run the rounds; 0 only if nothing was lost or doubled."""
-    parser = argparse.ArgumentParser(prog="./run chaos", description=__doc__)
+    """Run the rounds; 0 only if every promise held in each."""
+    options = _options(argv)
+    if options.list:
+        for name, fault in FAULTS.items():
+            print(f"{name:22}{fault.about}")
+        return 0
+    names = options.only or list(FAULTS)
+    suite = Suite(options, names)
+    try:
+        suite.run()
+    except KeyboardInterrupt:
+        print("stopped", file=sys.stderr)
+    finally:
+        suite.close()
+    print(suite.tally.table())
+    is_good = not suite.tally.broken and bool(suite.tally.held)
+    if not is_good:
+        print(f"NOT all of it held; again: --seed {options.seed}; folders: {options.out}-*")
+    return 0 if is_good else 1
+
+
+def _options(argv: list[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="./run chaos", description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
     parser.add_argument("--rounds", type=int, default=20)
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--settle-every", type=int, default=1, help="rounds between two checks")
+    parser.add_argument(
+        "--only", action="append", choices=FAULTS, metavar="NAME", help="repeatable"
+    )
+    parser.add_argument("--list", action="store_true", help="name the faults and end")
     parser.add_argument("--broker", choices=("auto", "mosquitto", "embedded"), default="auto")
     parser.add_argument("--out", type=Path, default=ROOT / "var" / "chaos")
-    options = parser.parse_args(argv)
-    stage = Stage(fresh(options.out), options.broker, free_port())
-    screen = Screen()
-    try:
-        prepare(stage, screen)
-        _rounds(stage, screen, random.Random(options.seed), options.rounds)
-        stage.stop("camera")
-        screen.say("camera off; waiting until everything is delivered")
-        is_drained = _drain(stage, screen)
-        exit_code = stage.stop("agent")
-        return _judge(stage, is_drained, exit_code)
-    finally:
-        stage.clear()
-        screen.close()
+    return parser.parse_args(argv)
 
 
-def _rounds(stage: Stage, screen: Screen, dice: random.Random, rounds: int) -> None:
-    _wait_for_events(stage, 1, 60.0)
-    for number in range(1, rounds + 1):
-        time.sleep(dice.uniform(0.5, 4.0))
-        victim = dice.choice(VICTIMS)
-        pause_s = dice.uniform(0.0, 2.5)
-        screen.say(f"round {number:3}/{rounds}: kill -9 {victim}, back after {pause_s:.1f} s")
-        _kill(stage, victim)
-        time.sleep(pause_s)
-        _revive(stage, victim)
+class Suite:
+    """Rounds one after the other, on scenes that are renewed now and then."""
 
+    def __init__(self, options: argparse.Namespace, names: list[str]) -> None:
+        self.tally = Tally()
+        self._out, self._broker, self._seed = options.out, options.broker, options.seed
+        self._rounds, self._settle_every = options.rounds, options.settle_every
+        self._names = names
+        self._dice = random.Random(options.seed)
+        self._screen = Screen()
+        self._scene: Scene | None = None
+        self._in_scene = 0
+        self._bag: list[str] = []
+        self._unsettled: list[Fault] = []
 
-def _kill(stage: Stage, victim: str) -> None:
-    if victim == "broker":
-        if stage.broker is not None:
-            stage.broker.kill()
-    elif victim == "analysis":
-        for pid in stage.children("agent"):
-            _signal(pid, signal.SIGKILL)
-    else:
-        process = stage.processes.pop(victim)
-        process.kill()
-        process.wait()
+    def run(self) -> None:
+        """Run the rounds; every fault comes once before one comes again."""
+        for number in range(1, self._rounds + 1):
+            seed = self._dice.randrange(1 << 30)
+            fault = self._next(seed)
+            if fault is None:
+                self._screen.say("no fault of those wanted can be made here")
+                return
+            began_s = time.monotonic()
+            told = self._strike(fault, random.Random(seed))
+            is_settled = number % self._settle_every == 0 or number == self._rounds
+            wrong = self._settle() if is_settled else []
+            took_s = time.monotonic() - began_s
+            self.tally.seconds[fault.name].append(took_s)
+            verdict = "BROKEN" if wrong else "held" if is_settled else "goes on"
+            self._screen.say(f"round {number:3}/{self._rounds} {fault.name}: {told}: {verdict}")
+            self._count(fault, number, wrong)
 
+    def _count(self, fault: Fault, number: int, wrong: list[str]) -> None:
+        (self.tally.broken if wrong else self.tally.held)[fault.name] += 1
+        for line in wrong:
+            print(f"         {line}", flush=True)
+        if wrong:
+            self._keep(f"{self._out}-seed{self._seed}-round{number}-{fault.name}")
+        elif self._in_scene >= SCENE_ROUNDS and not self._unsettled:
+            self._end_scene()
 
-def _revive(stage: Stage, victim: str) -> None:
-    if victim == "broker":
-        stage.broker = broker_sim.start(stage.broker_kind, stage.broker_port, stage.broker_folder)
-    elif victim == "receiver":
-        stage.start_receiver()
-    elif victim == "agent":
-        stage.start_agent()
+    def close(self) -> None:
+        """End the last scene, checked in full."""
+        try:
+            self._end_scene()
+        finally:
+            if self._scene is not None:
+                self._scene.clear()
+            self._screen.close()
 
+    def _next(self, seed: int) -> Fault | None:
+        if self._scene is None:
+            self._scene = Scene.open(self._out, self._broker, seed, self._screen)
+            self._in_scene = 0
+            if not self._scene.wait_for_events(1, 90.0):
+                raise SystemExit(f"no event within 90 s: see {self._scene.agent_log}")
+        for _ in range(2 * len(self._names)):
+            if not self._bag:
+                self._bag = [name for name in self._names if name not in self.tally.skipped]
+                self._dice.shuffle(self._bag)
+            if not self._bag:
+                return None
+            fault = FAULTS[self._bag.pop()]()
+            why = fault.needs(self._scene)
+            if not why:
+                return fault
+            self.tally.skipped[fault.name] = why
+            self._screen.say(f"{fault.name}: skipped, {why}")
+        return None
 
-def _signal(pid: int, number: signal.Signals) -> None:
-    try:
-        os.kill(pid, number)
-    except ProcessLookupError:
-        print(f"process {pid} had already ended", file=sys.stderr)
+    def _strike(self, fault: Fault, dice: random.Random) -> str:
+        """Make the fault at its moment and heal it; gives what was done, in words."""
+        scene = self._scene
+        self._in_scene += 1
+        self._unsettled.append(fault)
+        scene.camera_plays()
+        when = self._moment(scene, fault, dice)
+        lost = invariant.lost_now(scene) if fault.may_lose else set()
+        invariant.note_known(scene)
+        told = fault.inject(scene, dice)
+        for gate in (scene.device_gate, scene.centre_gate):
+            gate.let_go()
+        lasts_s = dice.uniform(*fault.lasts_s)
+        time.sleep(lasts_s)
+        fault.heal(scene)
+        scene.forgiven |= lost
+        return f"{when}, {told}, for {lasts_s:.1f} s"
 
-
-def _wait_for_events(stage: Stage, wanted: int, limit_s: float) -> None:
-    deadline_s = time.monotonic() + limit_s
-    while time.monotonic() < deadline_s:
-        if len(_closed_by_log(stage)) >= wanted:
-            return
-        if stage.processes["agent"].poll() is not None:
-            break
-        time.sleep(0.5)
-    raise SystemExit(
-        f"the agent ended or closed no event within {limit_s:.0f} s: see {stage.folder}/agent.log"
-    )
-
-
-def _drain(stage: Stage, screen: Screen) -> bool:
-    deadline_s = time.monotonic() + DRAIN_S
-    while time.monotonic() < deadline_s:
-        now = stage.status()
-        if now and is_drained(now):
-            return True
-        if now:
-            screen.progress("  ".join(f"{name} {now[name]}" for name in WAITING))
+    def _settle(self) -> list[str]:
+        """Take the camera away, wait until all is delivered, and give what is wrong then."""
+        scene, faults, self._unsettled = self._scene, self._unsettled, []
         time.sleep(1.0)
-    return False
+        scene.camera_away()
+        wrong = []
+        if not scene.drain(DRAIN_S, self._screen):
+            wrong.append(f"not drained within {DRAIN_S:.0f} s: {_waiting(scene)}")
+        if not scene.is_agent_up():
+            wrong.append("the agent had ended by itself")
+            scene.start_agent()
+        wrong += invariant.broken(scene)
+        for fault in faults:
+            wrong += fault.judge(scene)
+            if fault.may_lose:
+                taken = scene.forgiven - scene.mourned - invariant.at_centre(scene)
+                self.tally.taken[fault.name] += len(taken)
+                scene.mourned |= taken
+        return wrong
+
+    def _moment(self, scene: Scene, fault: Fault, dice: random.Random) -> str:
+        step = dice.choice(STEPS)
+        delay_s = dice.uniform(0.3, 4.0)
+        if not fault.has_steps or dice.random() > SHARE_AT_STEP:
+            time.sleep(delay_s)
+            return f"after {delay_s:.1f} s"
+        mark = scene.device_gate.stop_at(step)
+        if mark.reached.wait(STEP_WAIT_S):
+            return f"at {step}"
+        scene.device_gate.let_go()
+        return f"no {step} came"
+
+    def _end_scene(self) -> None:
+        scene, self._scene = self._scene, None
+        if scene is None:
+            return
+        wrong = []
+        if scene.stop("agent", 20.0) != 0:
+            wrong.append("the agent did not stop cleanly")
+        wrong += invariant.broken_at_the_end(scene)
+        scene.clear()
+        for line in wrong:
+            self._screen.say(f"end of scene: BROKEN: {line}")
+        if wrong:
+            self.tally.broken["end of scene"] += 1
+            self.tally.seconds["end of scene"].append(0.0)
+            self._move(f"{self._out}-seed{self._seed}-end-{int(time.monotonic())}")
+
+    def _keep(self, name: str) -> None:
+        self._scene.clear()
+        self._scene = None
+        self._move(name)
+
+    def _move(self, name: str) -> None:
+        target = Path(name)
+        shutil.rmtree(target, ignore_errors=True)
+        self._out.rename(target)
+        self._screen.say(f"kept in {target}")
 
 
-def _closed_by_log(stage: Stage) -> set[str]:
-    return set(CLOSED.findall((stage.folder / "agent.log").read_text()))
-
-
-def _judge(stage: Stage, is_drained: bool, exit_code: int | None) -> int:
-    said = _closed_by_log(stage)
-    agent = _device_rows(stage.state / "outpost.db")
-    centre = stage.json("receive", "--status", "--json", "--store", str(stage.store))
-    at_centre = [row["event_id"] for row in centre["events"] if row["state"] == "closed"]
-    files = sorted((row["clip_id"], row["name"], row["sha256"]) for row in centre["files"])
-    verified = stage.verify()
-    custody = stage.folder / "custody.jsonl"
-    custody.write_text(
-        stage.text("inspect", "custody", "--json", "--limit", "999999", *stage.config())
+def _waiting(scene: Scene) -> str:
+    waiting = {name: count for name, count in scene.counts().items() if count}
+    return ", ".join(
+        f"{name} {count}" for name, count in waiting.items() if "wait" in name or "clips" in name
     )
-    chain = stage.outpost("verify", str(custody), "--key", str(stage.device_key))
-    promises = {
-        f"{len(said)} events were said to be closed, all are in the store": said <= agent["closed"],
-        "everything drained": is_drained,
-        "every closed event is at the receiver": agent["closed"] <= set(at_centre),
-        "no event is there twice": len(at_centre) == len(set(at_centre)),
-        "the receiver has no event that the agent does not know": set(at_centre) <= agent["closed"],
-        f"all {agent['clips']} clips are signed for": agent["clips"] == agent["receipted"] > 0,
-        f"all {len(agent['files'])} files are there once, hashes equal": agent["files"] == files,
-        "outpost verify finds nothing wrong": verified["ok"],
-        "the custody chain is whole": subprocess.run(chain, cwd=ROOT, check=False).returncode == 0,
-        "the agent stopped cleanly": exit_code == 0,
-    }
-    for promise, held in promises.items():
-        print(f"  {'yes' if held else 'NO '}  {promise}")
-    print(f"  empty clips (nothing was recorded in their span): {agent['empty']}")
-    return 0 if all(promises.values()) else 1
-
-
-def _device_rows(database: Path) -> dict[str, Any]:
-    with sqlite3.connect(f"file:{database}?mode=ro", uri=True) as connection:
-        states = [row[0] for row in connection.execute("SELECT state FROM clip")]
-        return {
-            "closed": {
-                row[0] for row in connection.execute("SELECT id FROM event WHERE state='closed'")
-            },
-            "clips": len(states) - states.count("empty"),
-            "receipted": states.count("receipted"),
-            "empty": states.count("empty"),
-            "files": sorted(connection.execute("SELECT clip_id, name, sha256 FROM transfer")),
-        }
 
 
 if __name__ == "__main__":

@@ -1,0 +1,139 @@
+"""What must hold after every round, read from the disks of both sides."""
+
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+
+from agent.core.errors import IntegrityError, StorageError
+from agent.core.store import read_only
+from agent.evidence import custody
+from agent.evidence.hashing import hash_file
+from agent.evidence.keys import PublicKey
+from agent.evidence.verify import verify
+from agent.receiver import index
+from firmware_sim.demo import DEVICE, SITE
+from tests.crash.scene import Scene
+
+SHOWN = 3  # examples of each thing wrong
+
+_hashed: dict[tuple[str, int, int, int], str] = {}
+
+
+def broken(scene: Scene) -> list[str]:
+    """Give every promise that does not hold, in words; empty when all is well."""
+    try:
+        return [*_events(scene), *_files(scene), *_sound(scene)]
+    except (StorageError, OSError) as error:
+        return [f"a store cannot be read: {error}"]
+
+
+def broken_at_the_end(scene: Scene) -> list[str]:
+    """Give what a full check of all that the receiver stored finds."""
+    keys = (scene.device_key, scene.folder / "receiver.pub")
+    report = verify(scene.store / SITE / DEVICE, *(PublicKey.load(key) for key in keys))
+    return [] if report.ok else [f"outpost verify: {report.first_wrong}"]
+
+
+def lost_now(scene: Scene) -> set[str]:
+    """Give the events that only the agent has: a fault that destroys its database takes them."""
+    return (scene.closed_by_log() | _closed(scene.database)) - at_centre(scene)
+
+
+def note_known(scene: Scene) -> None:
+    """Remember the events in the agent's database, before a fault may take it away."""
+    scene.known |= _closed(scene.database)
+
+
+def _events(scene: Scene) -> list[str]:
+    note_known(scene)
+    said, centre = scene.closed_by_log(), at_centre(scene)
+    mine = (said | scene.known) - scene.forgiven
+    return [
+        *_if_any("events that the agent said were kept are in no store", said - scene.known),
+        *_if_any("events never reached the receiver", mine - centre),
+        *_if_any("events at the receiver that the agent never had", centre - scene.known - said),
+    ]
+
+
+def _files(scene: Scene) -> list[str]:
+    with closing(read_only(scene.database)) as connection:
+        files = [dict(row) for row in connection.execute("SELECT * FROM transfer")]
+        clips = connection.execute("SELECT id, state FROM clip").fetchall()
+    stored = {
+        (row["clip_id"], row["name"]): row
+        for row in index.contents(scene.store)["files"]
+        if row["device"] == DEVICE
+    }
+    wrong: dict[str, list[str]] = {}
+    for row in files:
+        for promise in _file(scene, row, stored.get((row["clip_id"], row["name"]))):
+            wrong.setdefault(promise, []).append(f"{row['clip_id'][:8]}/{row['name']}")
+    open_clips = [row["id"] for row in clips if row["state"] in ("wanted", "sealed")]
+    return [
+        *(line for promise, names in wrong.items() for line in _if_any(promise, names)),
+        *_if_any("clips are not signed for", open_clips),
+    ]
+
+
+def _file(scene: Scene, row: dict, there: dict | None) -> list[str]:
+    """A file is at the receiver with its hash or still here with it; a receipt means the former."""
+    if there is not None and _hash(scene.store / there["path"]) == row["sha256"]:
+        same = there["sha256"] == row["sha256"]
+        return [] if same else ["the receiver's index has another hash"]
+    if row["state"] == "receipted":
+        return ["receipts without the bytes at the receiver"]
+    if _hash(scene.state / row["path"]) != row["sha256"]:
+        return ["files are neither at the receiver nor whole on the device"]
+    return []
+
+
+def _sound(scene: Scene) -> list[str]:
+    wrong = []
+    for name, database in (("agent", scene.database), ("receiver", scene.store / index.FILE_NAME)):
+        with closing(read_only(database)) as connection:
+            verdict = connection.execute("PRAGMA integrity_check").fetchone()[0]
+            if verdict != "ok":
+                wrong.append(f"the {name}'s database: {verdict}")
+            if name == "agent":
+                entries = connection.execute("SELECT * FROM custody ORDER BY seq").fetchall()
+                try:
+                    custody.check_chain(dict(row) for row in entries)
+                except IntegrityError as error:
+                    wrong.append(f"the custody chain: {error}")
+    return wrong
+
+
+def _closed(database: Path) -> set[str]:
+    try:
+        with closing(read_only(database)) as connection:
+            rows = connection.execute("SELECT id FROM event WHERE state = 'closed'").fetchall()
+    except sqlite3.Error as error:
+        raise StorageError(f"{database}: {error}") from error
+    return {row[0] for row in rows}
+
+
+def at_centre(scene: Scene) -> set[str]:
+    """Give the closed events that the receiver has of our device."""
+    return {
+        row["event_id"]
+        for row in index.contents(scene.store)["events"]
+        if row["state"] == "closed" and row["device"] == DEVICE
+    }
+
+
+def _hash(path: Path) -> str:
+    """Hash a file, or give nothing when it is not there; what nobody touched is not read again."""
+    try:
+        facts = path.stat()
+        key = (str(path), facts.st_size, facts.st_mtime_ns, facts.st_ino)
+        if key not in _hashed:
+            _hashed[key] = hash_file(path).sha256
+        return _hashed[key]
+    except OSError:
+        return ""
+
+
+def _if_any(promise: str, names: set[str] | list[str]) -> list[str]:
+    if not names:
+        return []
+    return [f"{len(names)} {promise}: {', '.join(sorted(names)[:SHOWN])}"]
