@@ -66,6 +66,22 @@ class Outbox:
         self._make_room(connection, message)
         return self._insert(connection, message)
 
+    def announce_in(self, connection: sqlite3.Connection, topic: str, payload: bytes) -> None:
+        """Add a retained message for others than the centre, inside a transaction of the store.
+
+        It goes as it is, without an envelope or a number, on a topic outside the device's own, and
+        takes the place of one for the same topic that has not gone yet. Empty: remove it there.
+        """
+        connection.execute("DELETE FROM outbox WHERE topic = ?", (topic,))
+        connection.execute(
+            "INSERT INTO outbox (lane, message_id, topic, payload, created_utc_ns, boot,"
+            " created_mono_ns, needs_receipt, is_retained) VALUES (?, ?, ?, ?, ?, ?, ?, 0, 1)",
+            (
+                *(Lane.STATE, self._clock.new_id(), topic, payload),
+                *(self._clock.utc_ns(), self._boot, self._clock.mono_ns()),
+            ),
+        )
+
     @contextmanager
     def reading(self) -> Iterator[LaneReader]:
         """Give a reader that keeps one connection for many calls of `take`."""

@@ -174,7 +174,8 @@ class Uplink:
         session.subscribe((self._topics.receipt,))
         # An empty death says that the device is back; then whatever it is.
         for topic, payload in {self._topics.up("death"): b"", **self._retained}.items():
-            self._flight.repeats.append((topic, payload))
+            if self._is_ours(topic) or not session.session_present:
+                self._flight.repeats.append((topic, payload))
 
     def _put_birth(self, now_ns: int) -> None:
         """Put it once a start; a box too full for it must deliver all the same."""
@@ -233,6 +234,9 @@ class Uplink:
         if row is not None and is_retained and self._may_retain(topic):
             self._retained[topic] = payload
 
+    def _is_ours(self, topic: str) -> bool:
+        return topic.startswith(f"{self._topics.root}/")
+
     def _may_retain(self, topic: str) -> bool:
         return topic in self._retained or len(self._retained) < MOST_RETAINED
 
@@ -248,7 +252,8 @@ class Uplink:
 
     def _acked(self, row: Row, code: int) -> None:
         now_ns = self._clock.mono_ns()
-        if code < FAILED and code != NOBODY_LISTENING:
+        # What is for others is retained at the broker for whoever comes to listen.
+        if code < FAILED and (code != NOBODY_LISTENING or not self._is_ours(row.topic)):
             self._holds.release(row.topic)
             self._pause.clear()
             if row.needs_receipt:

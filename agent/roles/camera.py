@@ -14,6 +14,7 @@ from agent.delivery.clockstate import kernel_clock
 from agent.delivery.outbox import Outbox
 from agent.delivery.transfer import Ledger, Transfers, file_sessions
 from agent.delivery.uplink import Uplink, live_sessions
+from agent.device import homeassistant
 from agent.device.metrics import Figures, exposition
 from agent.device.scrape import Scrape
 from agent.device.status import StatusFile
@@ -47,6 +48,8 @@ def build(kit: Kit) -> Supervisor:
     disks = Disks(config.state_dir, store, clock, config.device, config.recording.folders)
     recover(store, disks, note)
     intake.close_left_open("agent restarted")
+
+    homeassistant.announce(store, outbox, _entities(config, topics))
 
     rings = {camera.id: _ring(config) for camera in config.cameras}
     recorders = {
@@ -122,6 +125,14 @@ def _custodian(kit: Kit) -> Custodian:
     return Custodian(
         config.device, config.site, config.state_dir, kit.store, kit.key, kit.clock, kernel_clock
     )
+
+
+def _entities(config: CameraRole, topics: Topics) -> Mapping[str, Mapping[str, object]]:
+    cameras = tuple(
+        homeassistant.Described(camera.id, tuple(rule.settings.name for rule in camera.rules))
+        for camera in config.cameras
+    )
+    return homeassistant.entities(config.homeassistant, topics, cameras, config.telemetry.beat_s)
 
 
 def _figures(

@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 from agent.core.config import NAME, Doc, Length
 from agent.core.errors import ConfigError
 from agent.delivery.config import BrokerConfig, DeliveryConfig
+from agent.device.homeassistant import HomeAssistantConfig
 from agent.device.scrape import MetricsConfig
 from agent.device.telemetry import TelemetryConfig
 from agent.vision.config import CameraConfig, DetectorConfig, RecordConfig
@@ -32,6 +33,9 @@ class CameraRole:
     )
     metrics: Annotated[MetricsConfig, Doc("Figures for Prometheus")] = field(
         default_factory=MetricsConfig
+    )
+    homeassistant: Annotated[HomeAssistantConfig, Doc("Entities for Home Assistant")] = field(
+        default_factory=HomeAssistantConfig
     )
 
     def __post_init__(self) -> None:
