@@ -108,8 +108,8 @@ _Entity = tuple[str, str, Json]  # platform, what it is within the device, descr
 
 def _box(topics: Topics, beat_s: float) -> Iterator[_Entity]:
     device = {**_about(topics), "model": "camera box", "sw_version": __version__}
-    common = {
-        **_common(topics, device),
+    shared = {
+        **_shared(topics, device),
         "state_topic": topics.up("beat"),
         "expire_after": _expiry_s(beat_s),
         "entity_category": "diagnostic",
@@ -133,7 +133,7 @@ def _box(topics: Topics, beat_s: float) -> Iterator[_Entity]:
             "sensor",
             what,
             {
-                **common,
+                **shared,
                 **more,
                 "name": name,
                 "unique_id": _unique(topics, what),
@@ -152,9 +152,9 @@ def _camera(topics: Topics, described: Described, beat_s: float) -> Iterator[_En
         "model": "camera",
         "via_device": box["identifiers"][0],
     }
-    common = _common(topics, device)
+    shared = _shared(topics, device)
     state, what = topics.up(f"state/{camera}"), f"{camera}/recording"
-    health: Json = {**common, "entity_category": "diagnostic"}
+    health: Json = {**shared, "entity_category": "diagnostic"}
     yield (
         "binary_sensor",
         what,
@@ -189,7 +189,7 @@ def _camera(topics: Topics, described: Described, beat_s: float) -> Iterator[_En
             ),
         },
     )
-    told = {**common, "state_topic": topics.up("event/+"), "event_types": list(EVENT_STATES)}
+    told = {**shared, "state_topic": topics.up("event/+"), "event_types": list(EVENT_STATES)}
     for what, name, rule in (
         (f"{camera}/event", "Last event", ""),
         *((f"{camera}/rule/{rule}", rule, rule) for rule in described.rules),
@@ -225,7 +225,7 @@ def _about(topics: Topics) -> dict[str, Any]:
     }
 
 
-def _common(topics: Topics, device: Mapping[str, object]) -> Json:
+def _shared(topics: Topics, device: Mapping[str, object]) -> Json:
     """Give what every entity has: the latest word of birth and death says whether it is there."""
     return {
         "device": dict(device),
