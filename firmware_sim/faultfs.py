@@ -3,8 +3,9 @@
     python -m firmware_sim.faultfs ROOT MOUNT      root and /dev/fuse; nothing to install
 
 Orders come as JSON lines on standard input: {"fail": ["read", "write", "fsync"]} answers those
-with EIO, {"read_only": true} every change with EROFS, {} is well again, {"end": "cut"} drops what
-was not durable, {"end": "sync"} keeps everything. It speaks the kernel's protocol itself.
+with EIO, and everything with "all"; {"read_only": true} every change with EROFS; {} is well again;
+{"end": "cut"} drops what was not durable, {"end": "sync"} keeps everything. It speaks the kernel's
+protocol itself.
 
 What lies in ROOT is durable. Work goes on in a copy in memory: the fsync of a file makes its bytes
 and its creation durable, as on ext4; a rename or a removal needs the fsync of its folder, which
@@ -236,7 +237,7 @@ class FaultFs:
             return errno.ENOSYS, b""
         name, call = self._calls[opcode]
         with self.lock:
-            if name in self.trouble.fail:
+            if self.trouble.fail & {name, "all"}:
                 return errno.EIO, b""
             if self.trouble.is_read_only and self._is_change(name, body):
                 return errno.EROFS, b""

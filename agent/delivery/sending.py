@@ -162,9 +162,17 @@ class Sending:
         """Offer again on a new connection: the answer says what came through."""
         self.unacked = 0
         self._least_missing_bytes, self._stalls = self.transfer.size_bytes + 1, 0
+        self._wait_s = self._first_wait_s  # what was not answered may never have arrived
         if self.phase is not Phase.CHECK:
             self.phase = Phase.OFFER
             self.due_ns = 0
+
+    def spoken_to(self) -> None:
+        """Offer again at once if an answer is due: the centre speaks after a silence."""
+        if self.phase is Phase.ANSWER and self.is_unanswered:
+            self.phase = Phase.OFFER
+            self.due_ns = 0
+            self._wait_s = self._first_wait_s
 
     def need(self, need: Json, now_ns: int) -> None:
         """Take the centre's answer; the phase is then SEND, or OFFER later if it asks in circles.

@@ -169,6 +169,7 @@ class Transfers:
         self._tickets = {}
         self._window.reconnected(was_stuck=self._was_stuck)
         self._was_stuck = False
+        self._shelf.clear()
         for sending in self._open.values():
             sending.reconnected()
         session.subscribe(self._topics.file_down)
@@ -237,9 +238,12 @@ class Transfers:
                 self._ask(session, sending, "done", wire.encode(sending.done()))
 
     def _unanswered(self, sending: Sending, now_ns: int) -> None:
-        """Ask again; but a file that only the centre's silence keeps open makes room for others."""
-        is_full = len(self._open) >= MOST_OPEN and sending.is_unanswered
-        if is_full or self._answered_ns > sending.asked_ns:
+        """Ask again; but a file that only the centre's silence keeps open makes room for others.
+
+        The first time it is asked again whatever the others do: one message may get lost.
+        """
+        is_full = len(self._open) >= MOST_OPEN
+        if sending.is_unanswered and (is_full or self._answered_ns > sending.asked_ns):
             self._shelf[sending.transfer.fid] = now_ns + SHELF_NS
             self._verified[sending.transfer.fid] = sending.verified
             while len(self._shelf) > MOST_SHELVED:
@@ -249,11 +253,14 @@ class Transfers:
             self._drop(sending.transfer.fid)
         sending.unanswered()
 
-    def _answered(self) -> int:
-        """Note that the centre speaks; after a silence the shelved files get another chance."""
+    def _answered(self, fid: str) -> int:
+        """Note that the centre speaks; after a silence every file gets another chance."""
         now_ns = self._clock.mono_ns()
         if now_ns - self._answered_ns > self._config.receipt_timeout_s * NS_PER_S:
             self._shelf.clear()
+            for sending in self._open.values():
+                if sending.transfer.fid != fid:
+                    sending.spoken_to()
         self._answered_ns = now_ns
         return now_ns
 
@@ -351,7 +358,7 @@ class Transfers:
         if "refused" in need and sending.phase is not Phase.CHECK:
             self._refuse(sending, f"the centre refuses it: {need['refused']}")
             return
-        sending.need(need, self._answered())
+        sending.need(need, self._answered(fid))
 
     def _receipt(self, fid: str, payload: bytes) -> None:
         document = wire.decode("file_receipt", payload)
@@ -366,7 +373,7 @@ class Transfers:
             "size_bytes": transfer.size_bytes,
         }
         self._check_receipt(document, expected)
-        self._answered()
+        self._answered(fid)
         if self._ledger.receipted(transfer, document):
             self._counts.receipted += 1
             self._last_receipt_utc_ns = self._clock.utc_ns()

@@ -14,6 +14,7 @@ from agent.core.errors import StorageError
 from agent.device import inspect
 from firmware_sim import broker as broker_sim
 from firmware_sim.demo import ROOT, WAITING, Screen, Stage, free_port, fresh, prepare
+from firmware_sim.faultfs import unmount
 from firmware_sim.gate import Gate
 
 CLOSED = re.compile(r"event closed event_id=([0-9a-f]{32})")
@@ -35,6 +36,7 @@ class Scene(Stage):
 
     device_gate: Gate = None
     centre_gate: Gate = None
+    restarts: int = 0  # of the agent, as systemd would: it had ended by itself
     env: dict[str, str] = field(default_factory=dict)  # of the agent, beside our own
     wrap: list[str] = field(default_factory=list)  # words before the agent's command
     known: set[str] = field(default_factory=set)  # events that any database of the agent has had
@@ -104,6 +106,13 @@ class Scene(Stage):
         process = self.processes.get("agent")
         return process is not None and process.poll() is None
 
+    def keep_up(self) -> None:
+        """Start the agent if it has ended by itself, as systemd's Restart=always does."""
+        if not self.is_agent_up():
+            self.restarts += 1
+            self.processes.pop("agent", None)
+            self.start_agent()
+
     def counts(self) -> dict[str, int]:
         """Give how much of everything the agent holds; empty while its database cannot be read."""
         try:
@@ -135,6 +144,7 @@ class Scene(Stage):
 
         def is_drained() -> bool:
             nonlocal waiting
+            self.keep_up()
             now = self.counts()
             waiting = {name: now.get(name, "?") for name in WAITING}
             if sys.stdout.isatty():
@@ -156,5 +166,8 @@ class Scene(Stage):
     def clear(self) -> None:
         """End whatever still runs."""
         super().clear()
+        for place in (self.state, self.store):  # what a round that broke has left
+            while place.is_mount():
+                unmount(place)
         for gate in (self.device_gate, self.centre_gate):
             gate.close()

@@ -1,5 +1,6 @@
 """Every fault of the suite, a module for each family."""
 
-from tests.crash.faults import broker, kill, link
+from tests.crash.faults import broker, database, disk, kill, link
 
-FAULTS = {fault.name: fault for family in (kill, link, broker) for fault in family.FAMILY}
+FAMILIES = (kill, link, broker, disk, database)
+FAULTS = {fault.name: fault for family in FAMILIES for fault in family.FAMILY}

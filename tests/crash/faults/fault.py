@@ -18,10 +18,9 @@ class Fault(ABC):
     name: ClassVar[str]
     about: ClassVar[str]  # one line for --list
     lasts_s: ClassVar[tuple[float, float]] = (1.0, 5.0)
-    may_lose: ClassVar[bool] = (
-        False  # rows that were not delivered yet may go with it, and are counted
-    )
+    may_lose: ClassVar[bool] = False  # what was not delivered yet may go, and is counted
     has_steps: ClassVar[bool] = True  # whether it may also strike at a marked step
+    is_agent_expected: ClassVar[bool] = False  # to be started again when it ends meanwhile
 
     def needs(self, scene: Scene) -> str:
         """Say what is missing here; empty when the fault can be made."""

@@ -1,0 +1,73 @@
+"""A database that comes back damaged: bits flipped, the log cut short, the index of it gone."""
+
+import os
+
+from tests.crash.faults.fault import Fault
+
+PAGE_BYTES = 4096
+
+
+class _Damage(Fault):
+    lasts_s = (0.0, 1.0)
+    may_lose = True
+    has_steps = False
+
+    def inject(self, scene, dice):
+        self._before = {path.name for path in scene.state.glob("outpost.db.bad-*")}
+        scene.kill("agent")  # so that the log is still there
+        return self.damage(scene.database, dice)
+
+    def heal(self, scene):
+        scene.start_agent()
+
+
+class FlippedBytes(_Damage):
+    name = "db-flipped"
+    about = "bytes of the agent's database flipped while it is off"
+
+    def damage(self, database, dice):
+        size = database.stat().st_size
+        spots = [dice.randrange(size) for _ in range(64)]
+        with database.open("r+b") as stream:
+            for spot in spots:
+                stream.seek(spot)
+                byte = stream.read(1)[0]
+                stream.seek(spot)
+                stream.write(bytes([byte ^ (1 << dice.randrange(8))]))
+        return f"64 bytes of {size:,} flipped"
+
+
+class FlippedHeader(_Damage):
+    name = "db-header"
+    about = "the first page of the agent's database overwritten"
+
+    def damage(self, database, dice):
+        with database.open("r+b") as stream:
+            stream.write(dice.randbytes(PAGE_BYTES))
+        return "first page overwritten"
+
+
+class ShortLog(_Damage):
+    name = "wal-short"
+    about = "the write-ahead log cut at a random byte: what was committed last is gone"
+
+    def damage(self, database, dice):
+        log = database.with_name(database.name + "-wal")
+        size = log.stat().st_size if log.exists() else 0
+        cut = dice.randrange(size + 1)
+        if size:
+            os.truncate(log, cut)
+        return f"log of {size:,} bytes cut to {cut:,}"
+
+
+class NoIndex(_Damage):
+    name = "shm-gone"
+    about = "the index of the log deleted, which SQLite makes anew"
+    may_lose = False
+
+    def damage(self, database, dice):
+        database.with_name(database.name + "-shm").unlink(missing_ok=True)
+        return "index of the log deleted"
+
+
+FAMILY = (FlippedBytes, FlippedHeader, ShortLog, NoIndex)
