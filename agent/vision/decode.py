@@ -30,6 +30,7 @@ LUMA_HEIGHT_PX: Final = 180
 JPEG_QUALITY: Final = 85
 
 _MAX_IN_FLIGHT: Final = 64  # packets whose picture has not come out yet
+MAX_PIXELS: Final = 40_000_000  # 8K has 33 million; what claims more would take the memory of all
 _MAX_BAD_PACKETS: Final = 30  # in a row: another codec or no key frame; a reconnect gives a new SDP
 _JUMP_US: Final = 10_000_000  # more than that between two packets is a jump, not a slow camera
 _TICK_US: Final = 1_000
@@ -259,11 +260,12 @@ class Decoder:
             raise Unsupported(f"codec {self._info.codec!r}; allowed: h264, hevc, …") from error
         context.thread_count = 1
         context.extradata = self._info.extradata or None
+        context.options = {"max_pixels": str(MAX_PIXELS)}
         if self._key_frames_only:
             context.skip_frame = "NONKEY"
             context.flags |= Flags.low_delay
         else:
-            context.options = {"skip_loop_filter": "all"}
+            context.options = {**context.options, "skip_loop_filter": "all"}
         self._context = context
         return context
 

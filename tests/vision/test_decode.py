@@ -2,6 +2,7 @@
 
 import io
 import itertools
+import resource
 from dataclasses import replace
 from fractions import Fraction
 
@@ -15,6 +16,7 @@ from hypothesis import strategies as st
 from agent.core.errors import SourceLost, Unsupported
 from agent.core.model import Packet, StreamInfo
 from agent.vision.decode import Decoder, StreamTime
+from firmware_sim import sdp
 from tests.vision.support import BIKES, PLAZA, FileSource, frames
 
 pytestmark = pytest.mark.video
@@ -97,6 +99,23 @@ def test_a_stream_of_another_codec_is_lost_after_a_while():
     packets = list(source.packets())
     with pytest.raises(SourceLost, match="30 packets in a row are no hevc"):
         [decoder.decode(item) for item in packets]
+
+
+PICTURE_SETS = b"\0\0\0\1\x68\xce\x3c\x80"
+SLICE = b"\0\0\0\1\x65\x88\x84" + b"\x55" * 50  # an intra picture cut off after its head
+
+
+def test_a_picture_that_claims_an_absurd_size_takes_no_memory():
+    def key(side_px: int) -> bytes:
+        return b"\0\0\0\1" + sdp.sps(side_px, side_px) + PICTURE_SETS + SLICE
+
+    decoder = Decoder(StreamInfo("h264", 64, 64, Fraction(1, 1000), b""))
+    (seen,) = decoder.decode(packet(0, 0, payload=key(64)))
+    assert (seen.width_px, seen.height_px) == (64, 64)
+    before_kib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    with pytest.raises(SourceLost, match="30 packets in a row are no h264"):
+        [decoder.decode(packet(at, at, payload=key(16_000))) for at in range(1, 99)]
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before_kib < 200_000
 
 
 def test_an_unknown_codec_is_named():
