@@ -1,9 +1,9 @@
 """Asks a camera once whether it would send us elsewhere.
 
 libavformat follows a redirect to any host and logs in there with the camera's password, and no
-option forbids that (`protocol_whitelist` knows protocols, not hosts). So the first question of a
-session is ours. A camera that answers the second one otherwise gains nothing by it that it could
-not have by asking us for the password itself.
+option forbids that (`protocol_whitelist` knows protocols, not hosts). So the first question to a
+camera is ours. One that answers later ones otherwise gains nothing by it that it could not have by
+asking us for the password itself.
 """
 
 import contextlib

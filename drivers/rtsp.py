@@ -35,6 +35,7 @@ QUEUE_PACKETS = 256
 """Packets read but not yet taken; a camera is never made to wait for us unseen."""
 POLL_S = 0.25
 JOIN_S = 1.5
+AGAIN_S = 0.5
 _SECRET = re.compile(r"pass|pwd|token|secret|auth", re.IGNORECASE)
 PLACEHOLDER = "{password}"
 """Stands in a url's query where a camera wants its password there."""
@@ -100,6 +101,7 @@ class RtspSource:
         self._container: av.container.InputContainer | None = None  # open, and not yet read
         self._info: StreamInfo | None = None
         self._closed = threading.Event()
+        self._is_asked = False
 
     def open(self) -> StreamInfo:
         """See `Source.open`; `close` from another thread ends it."""
@@ -169,18 +171,26 @@ class RtspSource:
             yield item
 
     def _connect(self) -> Opened:
+        if self._is_asked:
+            return self._connect_as_configured()
         try:
             login = Login(self._config.user, self._password() if self._config.user else "")
             _redirect.refuse(self._config.url, self._path(), login, self._config.open_timeout_s)
         except (AuthRefused, SourceLost) as error:
             return error
+        self._is_asked = True
+        found = self._connect_as_configured()
+        if not isinstance(found, _ServerError) or self._closed.wait(AGAIN_S):
+            return found
+        return self._connect_as_configured()  # it was still putting away what our question began
+
+    def _connect_as_configured(self) -> Opened:
         if self._config.transport != "auto":
             return self._connect_by(self._config.transport)
         found = self._connect_by("tcp")
         return self._connect_by("udp") if isinstance(found, _TransportRefused) else found
 
     def _connect_by(self, transport: str) -> Opened:
-        url = self._config.url
         timeout_s = (self._config.open_timeout_s, max(1.0, self._config.stall_s / 2))
         options = {"rtsp_transport": transport, "analyzeduration": ANALYZE_US}
         # libav's errors hold the address with the password: ours are made here and raised
@@ -189,22 +199,29 @@ class RtspSource:
             return av.open(self._address(), options=options, timeout=timeout_s)
         except AuthRefused as error:
             return error
-        except (av.error.HTTPUnauthorizedError, av.error.HTTPForbiddenError):
+        except (av.error.FFmpegError, OSError) as error:
+            return self._refusal(error, transport)
+
+    def _refusal(self, error: av.error.FFmpegError | OSError, transport: str) -> AgentError:
+        """Say what a failed opening means."""
+        url = self._config.url
+        if isinstance(error, av.error.HTTPUnauthorizedError | av.error.HTTPForbiddenError):
             return AuthRefused(
                 f"{url}: user {self._config.user!r} turned down; allowed: the camera's own user"
                 " and the password in password_path"
             )
-        except (av.error.HTTPNotFoundError, av.error.HTTPBadRequestError):
+        if isinstance(error, av.error.HTTPNotFoundError | av.error.HTTPBadRequestError):
             # Lost, not Unsupported: a starting camera says so too until its encoder runs, and a
             # recorder that gave up for good there would lose footage.
             return SourceLost(f"{url}: the camera has no such path")
-        except (av.error.FFmpegError, OSError) as error:
-            if error.errno in _WRONG_TRANSPORT:
-                return _TransportRefused(
-                    f"{url}: the camera does not send by {transport}; allowed: transport ="
-                    ' "auto", or the one it has'
-                )
-            return SourceLost(f"{url}: {error.strerror or type(error).__name__}")
+        if isinstance(error, av.error.HTTPServerError):
+            return _ServerError(f"{url}: the camera answers with an error of its own")
+        if error.errno in _WRONG_TRANSPORT:
+            return _TransportRefused(
+                f"{url}: the camera does not send by {transport}; allowed: transport ="
+                ' "auto", or the one it has'
+            )
+        return SourceLost(f"{url}: {error.strerror or type(error).__name__}")
 
     def _path(self) -> str:
         parts = urlsplit(self._config.url)
@@ -229,6 +246,10 @@ class RtspSource:
             raise AuthRefused(
                 f"{self._config.password_path}: no password; allowed: a text file of one line"
             ) from None
+
+
+class _ServerError(SourceLost):
+    """The camera answers that it cannot at present."""
 
 
 class _TransportRefused(SourceLost):

@@ -144,7 +144,7 @@ def test_unknown_path_is_lost_and_named(camera: SimCamera, tmp_path: Path, path:
         ("403 Forbidden", AuthRefused, f"user '{USER}' turned down"),
         ("404 Not Found", SourceLost, "no such path"),
         ("453 Not Enough Bandwidth", SourceLost, "/main: "),
-        ("503 Service Unavailable", SourceLost, "/main: "),
+        ("503 Service Unavailable", SourceLost, "an error of its own"),
     ],
 )
 def test_refusals_say_who_must_act(
@@ -162,7 +162,7 @@ def test_refusals_say_who_must_act(
 
     with server(talk) as url:
         error = refusal(build(url, tmp_path))
-    assert type(error) is kind
+    assert isinstance(error, kind)
     assert told in str(error)
     assert_silent_about(PASSWORD, error, capfd)
 
