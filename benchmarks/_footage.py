@@ -88,18 +88,23 @@ class Empty(Footage):
 
     def pictures(self) -> Iterator[Image]:
         """Give the median of the file, each time with another noise."""
-        with_people = itertools.islice(super().pictures(), 0, None, MEDIAN_EVERY)
-        place = np.median(list(with_people), axis=0)
+        place = place_without_people(Footage(self.path, self.count / self.fps)).astype(np.float32)
         dice = np.random.default_rng(1)
         for _ in range(self.count):
             noise = dice.normal(0.0, NOISE_SIGMA, place.shape[:2]).astype(np.float32)
             yield np.clip(place + noise[..., None], 0, 255).astype(np.uint8)
 
 
-def true_people(size: tuple[int, int]) -> dict[int, list[Box]]:
+def place_without_people(footage: Footage) -> Image:
+    """Give the median of some pictures."""
+    some = itertools.islice(footage.pictures(), 0, None, MEDIAN_EVERY)
+    return cast("Image", np.median(list(some), axis=0).astype(np.uint8))
+
+
+def true_people(path: Path, size: tuple[int, int]) -> dict[int, list[Box]]:
     """Give the annotated persons of the plaza by picture, from 1; boxes in fractions."""
     found: dict[int, list[Box]] = {}
-    for line in ANNOTATED.read_text().splitlines():
+    for line in path.read_text().splitlines():
         number, _, *sides = line.split(",")
         if number.isdigit():
             x, y, w, h = (float(side) for side in sides[:4])
@@ -114,15 +119,15 @@ def _clip(name: str, label: str, footage: Footage, folder: Path) -> Clip:
     width, height = footage.size
     small = round(width * SUB_HEIGHT_PX / height) // 2 * 2, SUB_HEIGHT_PX
     large = MAIN_WIDTH_PX, round(height * MAIN_WIDTH_PX / width) // 2 * 2
-    _encode(footage.pictures(), main, footage.fps, large, MAIN_KBIT_PER_S)
-    _encode(footage.pictures(), sub, footage.fps, small, SUB_KBIT_PER_S)
+    encode(footage.pictures(), main, footage.fps, large, MAIN_KBIT_PER_S)
+    encode(footage.pictures(), sub, footage.fps, small, SUB_KBIT_PER_S)
     return Clip(name, label, main, sub, small, footage.fps, footage.count / footage.fps)
 
 
-def _encode(
+def encode(
     pictures: Iterable[Image], target: Path, fps: float, size: tuple[int, int], kbit_per_s: int
 ) -> None:
-    """Write H.264 as fixed cameras send it, like `firmware_sim.streams`."""
+    """Write H.264 as fixed cameras send it, like `firmware_sim.streams`; RGB pictures in."""
     options = {"preset": "veryfast", "bf": "0", "profile": "main", "x264-params": "scenecut=0"}
     with av.open(str(target), "w") as container:
         rate = Fraction(fps).limit_denominator(1000)

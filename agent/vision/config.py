@@ -126,7 +126,9 @@ class MotionConfig:
         float, Doc("How many times its usual noise a pixel must change"), Range(1, 20)
     ] = 4.0
     min_area_frac: Annotated[
-        float, Doc("Smallest moving patch, as a share of the picture"), Range(0.0001, 0.5)
+        float,
+        Doc("Smallest moving patch, as a share of the picture; a twelfth if it is clear"),
+        Range(0.0001, 0.5),
     ] = 0.0004
     heartbeat_s: Annotated[
         float, Doc("Longest time without a detection when nothing moves"), Range(0.1, 60)

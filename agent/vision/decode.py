@@ -114,7 +114,8 @@ class Frame:
 
         Scaled as it was coded and coloured afterwards, which takes half as long as both in one.
         """
-        if width_px % 2 or height_px % 2:  # half a colour value is none
+        is_same = (width_px, height_px) == (self.width_px, self.height_px)
+        if is_same or width_px % 2 or height_px % 2:  # coded colours come in pairs
             scaled = self._scalers.rgb.reformat(
                 self._picture, width_px, height_px, "rgb24", threads=1
             )

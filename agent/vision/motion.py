@@ -1,7 +1,8 @@
 """What moves, on a small plane of brightness.
 
 Motion is a running average with a noise level of its own for every pixel: sensor noise and foliage
-raise the threshold where they are, so that a small object still shows elsewhere.
+raise the threshold where they are, so that a small object still shows elsewhere. Faint changes
+count in patches only, from which single pixels are taken away; clear ones count by the pixel.
 """
 
 import math
@@ -23,6 +24,9 @@ NOISE_TAU_S: Final = 12.0  # memory of the noise level
 FIRST_NOISE: Final = 4.0  # grey levels, before anything is known
 SCENE_FRAC: Final = 0.6  # above this share it is the light or the camera: learn it all anew
 MAX_BOXES: Final = 32
+CLEAR: Final = 2.0  # times the threshold: a clear change, of which a few pixels are enough
+MIN_CLEAR: Final = 15.0  # grey levels
+CLEAR_SHARE: Final = 1 / 12  # of the smallest patch: so much of it, if it changes clearly
 
 _LEARN_MOVING: Final = 0.25  # what moves is learned this much slower, or a walker becomes noise
 _US_PER_S: Final = 1_000_000
@@ -63,10 +67,10 @@ class Motion:
             return STILL
         change = _floats(cv2.absdiff(plane, self._mean))
         limit = np.maximum(self._noise * self._factor, np.float32(MIN_CHANGE))
-        moving = _bytes(
-            cv2.morphologyEx(cv2.compare(change, limit, cv2.CMP_GT), cv2.MORPH_OPEN, _KERNEL)
-        )
-        result = self._result(moving)
+        faint = cv2.morphologyEx(cv2.compare(change, limit, cv2.CMP_GT), cv2.MORPH_OPEN, _KERNEL)
+        clear = cv2.compare(change, np.maximum(limit * CLEAR, MIN_CLEAR), cv2.CMP_GT)
+        moving = _bytes(cv2.bitwise_or(faint, clear))
+        result = self._result(moving, _bytes(clear))
         if result.area_frac > SCENE_FRAC:
             self._mean = plane
         else:
@@ -84,17 +88,19 @@ class Motion:
             cv2.accumulateWeighted(seen, known, share, still)
             cv2.accumulateWeighted(seen, known, share * _LEARN_MOVING, moving)
 
-    def _result(self, moving: Image) -> MotionResult:
+    def _result(self, moving: Image, clear: Image) -> MotionResult:
         height, width = moving.shape
+        least = self._min_area_frac * width * height
         outlines, _ = cv2.findContours(moving, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
-        found = [(_pixels(line), cv2.boundingRect(line)) for line in outlines]
-        found = [item for item in found if item[0] >= self._min_area_frac * width * height]
+        found = []
+        for outline in outlines:
+            pixels, (x, y, w, h) = _pixels(outline), cv2.boundingRect(outline)
+            part = clear[y : y + h, x : x + w]
+            if pixels >= least or cv2.countNonZero(part) >= least * CLEAR_SHARE:
+                found.append((pixels, Box(x / width, y / height, w / width, h / height)))
         found.sort(key=lambda item: -item[0])
-        boxes = tuple(
-            Box(x / width, y / height, w / width, h / height)
-            for _, (x, y, w, h) in found[:MAX_BOXES]
-        )
         area = cv2.countNonZero(moving) if found else 0
+        boxes = tuple(box for _, box in found[:MAX_BOXES])
         return MotionResult(bool(found), round(area / (width * height), 6), boxes)
 
 

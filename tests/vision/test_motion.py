@@ -53,6 +53,23 @@ def test_a_small_object_in_noise_is_motion_and_its_place_is_told():
     assert 0 < results[80].area_frac < 0.02
 
 
+def test_a_walker_in_the_distance_is_motion_where_noise_is_not():
+    """Two pixels wide and four high: too small for a patch, but clear."""
+
+    def plane(index: int) -> np.ndarray:
+        base = scene()
+        if index >= 60:
+            left = 40 + (index - 60) // 2
+            base[80:84, left : left + 2] = 250
+        return noisy(base, 4.0, index)
+
+    results = run(plane(index) for index in range(110))
+    assert not any(result.is_moving for result in results[:60])
+    assert sum(result.is_moving for result in results[60:]) >= 48
+    coarse = run((plane(index) for index in range(110)), MotionConfig(min_area_frac=0.01))
+    assert not any(result.is_moving for result in coarse)
+
+
 def test_an_object_smaller_than_the_limit_is_not_motion():
     def plane(index: int) -> np.ndarray:
         base = scene()
