@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from agent.core.config import Doc, Range, ReadableFile
 from agent.core.errors import ConfigError
@@ -76,6 +76,10 @@ class DeliveryConfig:
         Doc("Offer files again that the centre refused, after so long."),
         Range(1, 604_800),
     ] = 3600.0
+    file_form: Annotated[
+        Literal["outpost", "emqx"],
+        Doc("How files are sent; emqx: by its file transfer, and kept until a signed receipt too."),
+    ] = "outpost"
     max_db_mb: Annotated[int, Doc("Share of the disk for the database, MiB."), Range(4, 65_536)] = (
         1024
     )

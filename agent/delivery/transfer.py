@@ -20,6 +20,7 @@ from agent.core.errors import (
 )
 from agent.core.wire import Json, Topics
 from agent.delivery.config import BrokerConfig, DeliveryConfig
+from agent.delivery.fileform import Said, form
 from agent.delivery.ledger import Handover, Ledger, OutgoingFile, Transfer, enqueue
 from agent.delivery.link import Link, LinkStatus, SessionFactory
 from agent.delivery.patience import Complaints, Pause
@@ -48,7 +49,6 @@ LOOK_NS = NS_PER_S // 2
 BUSY_S, IDLE_S = 0.02, 0.2
 PACKET_BYTES = 32  # of a PUBLISH beside topic and payload
 LEAST_PACKET_BYTES = 512
-OFFSET_LETTERS = 20
 NOBODY_LISTENING = 0x10
 QUOTA_EXCEEDED = 0x97
 
@@ -84,6 +84,7 @@ class _Ticket:
     at_ns: int
     offset: int = -1  # -1: an offer or a done
     size_bytes: int = 0
+    is_done: bool = False
 
 
 @dataclass(slots=True)
@@ -119,6 +120,7 @@ class Transfers:
         self._clock = clock
         self._config = config
         self._link = Link(self.name, sessions, clock, config.reconnect_max_s)
+        self._form = form(config.file_form, topics, config.refused_retry_s)
         self._window = SendWindow()
         self._pause = Pause()
         self._complaints = Complaints(_log)
@@ -206,7 +208,8 @@ class Transfers:
         self._shelf = {fid: due_ns for fid, due_ns in self._shelf.items() if due_ns > now_ns}
         silent = [fid for fid, sending in self._open.items() if sending.is_unanswered]
         ranked: dict[str, Sending] = {}
-        for transfer in self._ledger.waiting(OPEN_AHEAD, (*self._shelf, *silent)):
+        resting = self._form.resting(now_ns)
+        for transfer in self._ledger.waiting(OPEN_AHEAD, (*self._shelf, *silent, *resting)):
             sending = self._open.get(transfer.fid)
             if sending is None and len(self._open | ranked) < MOST_OPEN:
                 sending = self._opened(transfer)
@@ -235,13 +238,18 @@ class Transfers:
         elif sending.phase is Phase.SEND:
             self._send_chunks(session, sending)
             if sending.is_all_sent and self._may_send(session, now_ns):
-                self._ask(session, sending, "done", wire.encode(sending.done()))
+                self._ask(session, sending, self._form.done(sending), is_done=True)
 
     def _unanswered(self, sending: Sending, now_ns: int) -> None:
         """Ask again; but a file that only the centre's silence keeps open makes room for others.
 
         The first time it is asked again whatever the others do: one message may get lost.
         """
+        if self._form.rests(sending.transfer.fid, now_ns):
+            self._drop(sending.transfer.fid)
+            return
+        if self._form.extra_patience_s and self._is_ending(sending):
+            return
         is_full = len(self._open) >= MOST_OPEN
         if sending.is_unanswered and (is_full or self._answered_ns > sending.asked_ns):
             self._shelf[sending.transfer.fid] = now_ns + SHELF_NS
@@ -252,6 +260,12 @@ class Transfers:
                 del self._verified[next(iter(self._verified))]
             self._drop(sending.transfer.fid)
         sending.unanswered()
+
+    def _is_ending(self, sending: Sending) -> bool:
+        """Whether the broker has not yet said what it makes of the end of a file."""
+        return any(
+            ticket.sending is sending and ticket.is_done for ticket in self._tickets.values()
+        )
 
     def _answered(self, fid: str) -> int:
         """Note that the centre speaks; after a silence every file gets another chance."""
@@ -271,18 +285,18 @@ class Transfers:
         return self._pause.is_over(now_ns) and len(self._tickets) < session.receive_maximum
 
     def _offer(self, session: Session, sending: Sending) -> None:
-        payload = wire.encode(sending.offer(self._topics.device, self._window.chunk_bytes))
-        size_bytes = len(payload) + self._overhead_bytes(sending)
+        said = self._form.offer(sending, self._window.chunk_bytes)
+        size_bytes = len(said[1]) + self._overhead_bytes(sending)
         if size_bytes > session.max_packet_bytes:
             limit_bytes = session.max_packet_bytes
             self._refuse(sending, f"offer has {size_bytes} bytes; broker takes {limit_bytes}")
         else:
-            self._ask(session, sending, "offer", payload)
+            self._ask(session, sending, said, is_done=False)
 
-    def _ask(self, session: Session, sending: Sending, part: str, payload: bytes) -> None:
+    def _ask(self, session: Session, sending: Sending, said: Said, *, is_done: bool) -> None:
         now_ns = self._clock.mono_ns()
-        token = session.publish(self._topics.file(sending.transfer.fid, part), payload)
-        self._tickets[token] = _Ticket(sending, now_ns)
+        token = session.publish(*said)
+        self._tickets[token] = _Ticket(sending, now_ns, is_done=is_done)
         sending.asked(now_ns)
 
     def _send_chunks(self, session: Session, sending: Sending) -> None:
@@ -295,14 +309,13 @@ class Transfers:
             if chunk is None:
                 break
             size_bytes = len(chunk.payload)
-            topic = self._topics.file(sending.transfer.fid, str(chunk.offset))
-            token = session.publish(topic, chunk.payload)
+            token = session.publish(self._form.chunk(sending, chunk), chunk.payload)
             self._window.sent(token, size_bytes, now_ns)
             self._tickets[token] = _Ticket(sending, now_ns, chunk.offset, size_bytes)
             self._counts.sent_bytes += size_bytes
 
     def _overhead_bytes(self, sending: Sending) -> int:
-        return len(self._topics.file(sending.transfer.fid, "")) + OFFSET_LETTERS + PACKET_BYTES
+        return self._form.topic_bytes(sending.transfer.fid) + PACKET_BYTES
 
     def _take(self, event: SessionEvent) -> None:
         if isinstance(event, Lost):
@@ -326,6 +339,8 @@ class Transfers:
         if code < FAILED and code != NOBODY_LISTENING:
             self._pause.clear()
             self._window.acked(token, now_ns)
+            if ticket.offset < 0:
+                self._form.taken(ticket.sending, now_ns, is_done=ticket.is_done)
             return
         self._window.dropped(token)
         if ticket.offset >= 0:
@@ -374,6 +389,7 @@ class Transfers:
         }
         self._check_receipt(document, expected)
         self._answered(fid)
+        self._form.forget(fid)
         if self._ledger.receipted(transfer, document):
             self._counts.receipted += 1
             self._last_receipt_utc_ns = self._clock.utc_ns()
@@ -396,11 +412,12 @@ class Transfers:
             self._look_ns = 0
 
     def _check_overdue(self) -> None:
-        oldest = next(iter(self._tickets.values()), None)
-        limit_ns = self._config.ack_timeout_s * NS_PER_S
-        if oldest is not None and self._clock.mono_ns() - oldest.at_ns > limit_ns:
-            self._was_stuck = True
-            raise UplinkDown(f"no acknowledgement in {self._config.ack_timeout_s:g} s")
+        now_ns, limit_s = self._clock.mono_ns(), self._config.ack_timeout_s
+        for ticket in self._tickets.values():
+            patience_s = limit_s + (self._form.extra_patience_s if ticket.is_done else 0)
+            if now_ns - ticket.at_ns > patience_s * NS_PER_S:
+                self._was_stuck = True
+                raise UplinkDown(f"no acknowledgement in {patience_s:g} s")
 
 
 def _file_topic(topic: str) -> tuple[str, str]:
