@@ -30,6 +30,7 @@ from agent.delivery.config import BrokerConfig
 
 CLOSE_TIMEOUT_S = 1.0
 READS_PER_POLL = 256  # then the caller gets a turn
+READ_BYTES_PER_POLL = 4 << 20  # also: what was read is held in memory until then
 NO_LIMIT_MESSAGES = 65_535  # MQTT v5: Receive Maximum when the broker names none
 NO_LIMIT_BYTES = 268_435_455  # MQTT: largest packet there is
 RECEIVE_MAXIMUM = 128  # what the broker may have in flight towards us
@@ -139,6 +140,7 @@ class MqttSession:
         self._connack: ReasonCode | None = None
         self._subacks: dict[int, list[ReasonCode]] = {}
         self._lost: Lost | None = None
+        self._read_bytes = 0
         self.receive_maximum = NO_LIMIT_MESSAGES
         self.max_packet_bytes = NO_LIMIT_BYTES
         self.session_present = False
@@ -288,14 +290,24 @@ class MqttSession:
             self._lose(_error_words(code))
 
     def _read(self, client: Client, poller: "select.poll") -> MQTTErrorCode:
+        self._read_bytes = 0
         for _ in range(READS_PER_POLL):
             code = client.loop_read()
             sock = client.socket()
             if code or sock is None:
                 return code or MQTTErrorCode.MQTT_ERR_CONN_LOST
+            self._check_size(client)
+            if self._read_bytes >= READ_BYTES_PER_POLL:
+                break
             if not _has_pending(sock) and not _is_readable(poller):
                 break
         return MQTTErrorCode.MQTT_ERR_SUCCESS
+
+    def _check_size(self, client: Client) -> None:
+        """Refuse a packet larger than we told the broker: paho would collect all 256 MiB of it."""
+        claimed, limit = client._in_packet["remaining_length"], self._options.max_incoming_bytes  # noqa: SLF001 - nothing public tells it
+        if claimed > limit:
+            raise ValueError(f"packet of {claimed} bytes; allowed: {limit}")
 
     def _say_goodbye(self, client: Client) -> None:
         code = WITH_WILL if self._options.will is not None else 0
@@ -375,6 +387,7 @@ class MqttSession:
 
     def _on_message(self, _client: Client, _userdata: Any, message: MQTTMessage) -> None:
         # An unreadable topic would come again with every session; acknowledged, it is gone.
+        self._read_bytes += len(message.payload)
         with suppress(UnicodeDecodeError):
             self._events.append(Received(message.topic, bytes(message.payload)))
 

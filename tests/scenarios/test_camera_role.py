@@ -174,7 +174,11 @@ def figures(port: int) -> dict[str, float]:
 
 def test_without_a_broker_everything_is_kept(stage: Stage) -> None:
     port = free_port()
-    stage.extra = {"metrics.enabled": True, "metrics.port": port}
+    stage.extra = {
+        "metrics.enabled": True,
+        "metrics.port": port,
+        "homeassistant.enabled": True,
+    }
     prepare(stage, Screen(is_quiet=True))
     assert stage.broker is not None
     stage.broker.kill()
@@ -186,6 +190,8 @@ def test_without_a_broker_everything_is_kept(stage: Stage) -> None:
     assert found['outpost_outbox_rows{lane="alarm"}'] >= 2
     assert found['outpost_camera_packets_total{camera="plaza-west"}'] > 0
     assert found['outpost_worker_running{worker="metrics"}'] == 1
+    described = json.loads(rows(stage, "SELECT value FROM meta WHERE key = 'homeassistant'")[0][0])
+    assert any("plaza-west_rule_person-on-crossing" in topic for topic in described)
     assert stop(stage, signal.SIGTERM)[0] == 0
     stage.broker = brokers.start("embedded", stage.broker_port, stage.broker_folder)
     stage.start_agent()
