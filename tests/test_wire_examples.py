@@ -65,15 +65,20 @@ def test_the_signatures_are_true_and_cover_valid_documents():
     for envelope, schema in (
         (examples["offer"]["manifest"], "manifest"),
         (examples["beat"]["custody"], "custody"),
+        (examples["command_status"]["record"], "gap"),
     ):
         payload = base64.b64decode(envelope["payload"])
         assert payload == wire.canonical(examples[schema])
         (signature,) = envelope["signatures"]
         verify(1, signature["keyid"], signature["sig"], envelope["payloadType"], payload)
-    for name, kind in (("row_receipt", "rows"), ("file_receipt", "file")):
+    for name, kind in (
+        ("row_receipt", "receipt.rows"),
+        ("file_receipt", "receipt.file"),
+        ("command", "command"),
+    ):
         document = dict(examples[name])
         sig = document.pop("sig")
-        payload_type = f"application/vnd.outpost.receipt.{kind}+json"
+        payload_type = f"application/vnd.outpost.{kind}+json"
         verify(2, document["keyid"], sig, payload_type, wire.canonical(document))
 
 
@@ -94,6 +99,7 @@ def test_every_topic_of_the_code_stands_in_the_table():
             for topic in topics.file_down
         ),
         *("birth", "death", "beat", "state/<name>", "event/<kind>"),
+        *("command/<id>", "command/<id>/status"),
         *(f"file/<fid>/{part}" for part in ("offer", "done", "<offset>")),
     }
     for topic in written:

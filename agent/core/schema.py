@@ -139,4 +139,23 @@ DEVICE_MIGRATIONS: tuple[str, ...] = (
         PRIMARY KEY (folder, path)
     ) WITHOUT ROWID;
     """,
+    """
+    CREATE TABLE removed (            -- numbers whose messages left the outbox unsent
+        id INTEGER PRIMARY KEY AUTOINCREMENT,
+        boot INTEGER NOT NULL,
+        lane TEXT NOT NULL,
+        first_seq INTEGER NOT NULL,
+        last_seq INTEGER NOT NULL     -- included
+    );
+    CREATE INDEX removed_by_seq ON removed (boot, lane, last_seq);
+
+    CREATE TABLE command (            -- what the centre told this box to do; each id once
+        id INTEGER PRIMARY KEY AUTOINCREMENT,
+        command_id TEXT NOT NULL UNIQUE,
+        word TEXT NOT NULL,
+        utc_ns INTEGER NOT NULL,
+        state TEXT NOT NULL CHECK (state IN ('done', 'refused')),
+        detail TEXT NOT NULL
+    );
+    """,
 )

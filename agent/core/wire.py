@@ -34,7 +34,15 @@ SCHEMAS = (
     "row_receipt",
     "manifest",
     "custody",
+    "command",
+    "replay",
+    "command_status",
+    "gap",
 )
+BODIES: Mapping[str, str] = {  # first part of a message's kind: the schema of its body
+    **{name: name for name in ("event", "state", "beat", "birth")},
+    "command": "command_status",
+}
 
 Json = dict[str, Any]
 
@@ -52,13 +60,17 @@ class Topics:
         return f"{PREFIX}/{self.site}/{self.device}"
 
     def up(self, kind: str) -> str:
-        """Give the topic of an outbox message: birth, beat, state/<name>, event/<kind>."""
+        """Give the topic of an outbox message by its kind, such as beat or event/<kind>."""
         return f"{self.root}/{kind}"
 
     @property
     def receipt(self) -> str:
         """Signed acknowledgements of stored outbox rows, from the centre."""
         return f"{self.root}/receipt"
+
+    def command(self, command_id: str) -> str:
+        """Give the topic of a command of the centre; `+`: of all."""
+        return f"{self.root}/command/{command_id}"
 
     def file(self, fid: str, part: str) -> str:
         """Give a topic of one transfer: offer, need, done, receipt or a chunk's offset."""

@@ -16,6 +16,7 @@ from agent.core.errors import MalformedMessage, OutboxFull
 from agent.core.model import Lane, Message, Row
 from agent.core.store import Store
 from agent.core.wire import Topics
+from agent.delivery import removals
 from agent.delivery.clockstate import kernel_clock
 from agent.delivery.lanes import Ask, LaneReader
 
@@ -26,7 +27,6 @@ LOW_WATER = 0.85
 GAP_KIND = "state/outbox"
 QUARANTINE = "quarantine"
 _EVICTABLE = (Lane.TELEMETRY, Lane.BACKFILL)
-_BODIES = ("event", "state", "beat", "birth")  # kinds, up to the stroke, whose body has a schema
 _REASON_LETTERS = 256
 
 _log = log.get(__name__)
@@ -203,7 +203,7 @@ class Outbox:
             connection.executemany(
                 "DELETE FROM outbox WHERE id = ?", [(row["id"],) for row in victims]
             )
-            self._insert(connection, self._gap(victims))
+            self._insert(connection, self._gap(victims, removals.note(connection, victims)))
         if message.lane in _EVICTABLE and _fill(connection) >= HIGH_WATER:
             raise OutboxFull(
                 f"outbox: {message.kind}: database {_fill(connection):.0%} full and nothing left"
@@ -220,7 +220,7 @@ class Outbox:
         ).fetchall()
         return beats or connection.execute(f"{query} ORDER BY id LIMIT ?", (EVICT_ROWS,)).fetchall()
 
-    def _gap(self, victims: list[sqlite3.Row]) -> Message:
+    def _gap(self, victims: list[sqlite3.Row], spans: list[removals.Span]) -> Message:
         first, last = victims[0], victims[-1]
         detail = (
             f"{len(victims)} messages of {first['lane']} removed for want of space:"
@@ -234,6 +234,7 @@ class Outbox:
                 "state": "evicted",
                 "since_utc_ms": max(0, first["created_utc_ns"] // NS_PER_MS),
                 "detail": detail,
+                "removed": removals.told(spans),
             },
             is_retained=True,
         )
@@ -243,8 +244,8 @@ def _encode(envelope: Mapping[str, object]) -> bytes:
     group = str(envelope["kind"]).partition("/")[0]
     try:
         payload = wire.encode(wire.check("envelope", envelope))
-        if group in _BODIES:
-            wire.check(group, envelope["body"])
+        if group in wire.BODIES:
+            wire.check(wire.BODIES[group], envelope["body"])
     except (TypeError, ValueError) as error:
         raise MalformedMessage(f"message {envelope['kind']}: not JSON: {error}") from error
     if len(payload) > MAX_PAYLOAD_BYTES:

@@ -50,6 +50,9 @@ _log = log.get(__name__)
 RowReceiptCheck = Callable[[Json], Sequence[str]]
 """Gives the message ids of a receipt; raises ReceiptInvalid unless the pinned key signed it."""
 
+Hear = Callable[[str, bytes], None]
+"""Takes a message's topic and payload, at once."""
+
 
 @dataclass(frozen=True, slots=True)
 class UplinkStatus:
@@ -130,6 +133,16 @@ class Uplink:
         self._flight = _Flight(1)
         self._last_receipt_utc_ns: int | None = None
         self._is_born = False
+        self._ears: dict[str, Hear] = {}  # by what their topics begin with
+        self._again: deque[Sequence[str]] = deque()
+
+    def listen(self, topic: str, hear: Hear) -> None:
+        """Hand over what comes on `topic`, which ends in `+`; to be called before `run`."""
+        self._ears[topic.removesuffix("+")] = hear
+
+    def resend(self, message_ids: Sequence[str]) -> None:
+        """Send rows again without waiting longer for their receipts; safe from any thread."""
+        self._again.append(message_ids)
 
     def run(self, stop: threading.Event, progress: Callable[[], None]) -> None:
         """Deliver until `stop`; connection losses are dealt with here."""
@@ -171,7 +184,7 @@ class Uplink:
         self._holds.reconnected(now_ns)
         if not session.session_present:
             self._awaited.forget_all()
-        session.subscribe((self._topics.receipt,))
+        session.subscribe((self._topics.receipt, *(f"{root}+" for root in self._ears)))
         # An empty death says that the device is back; then whatever it is.
         for topic, payload in {self._topics.up("death"): b"", **self._retained}.items():
             if self._is_ours(topic) or not session.session_present:
@@ -189,6 +202,8 @@ class Uplink:
 
     def _turn(self, session: Session, reader: LaneReader) -> None:
         flight, now_ns = self._flight, self._clock.mono_ns()
+        while self._again:
+            self._awaited.receipted(self._again.popleft())
         if flight.is_stale(reader.version(), now_ns):
             flight.refill(reader.take(self._ask(now_ns)), now_ns)
         self._send(session)
@@ -249,6 +264,10 @@ class Uplink:
                 self._acked(sent.row, event.code)
         elif event.topic == self._topics.receipt:
             self._receipt(event.payload)
+        else:
+            for root, hear in self._ears.items():
+                if event.topic.startswith(root):
+                    hear(event.topic, event.payload)
 
     def _acked(self, row: Row, code: int) -> None:
         now_ns = self._clock.mono_ns()

@@ -1,4 +1,4 @@
-"""The centre's signed word: it keeps a file, or it keeps these messages."""
+"""The centre's signed word: it keeps a file, it keeps these messages, or do this."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -9,6 +9,7 @@ from agent.evidence.keys import DeviceKey, PublicKey
 
 FILE_TYPE = "application/vnd.outpost.receipt.file+json"
 ROWS_TYPE = "application/vnd.outpost.receipt.rows+json"
+COMMAND_TYPE = "application/vnd.outpost.command+json"
 FILE_PREFIX = "receipt-"
 
 
@@ -25,6 +26,21 @@ def sign_file_receipt(fields: Mapping[str, Any], key: DeviceKey) -> wire.Json:
 def sign_row_receipt(fields: Mapping[str, Any], key: DeviceKey) -> wire.Json:
     """Complete a receipt for messages with version, key id and signature."""
     return _sign("row_receipt", ROWS_TYPE, fields, key)
+
+
+def sign_command(fields: Mapping[str, Any], key: DeviceKey) -> wire.Json:
+    """Complete a command with version, key id and signature."""
+    return _sign("command", COMMAND_TYPE, fields, key)
+
+
+def check_command(document: wire.Json, key: PublicKey) -> wire.Json:
+    """Check that the pinned key of the centre signed a command, and return it.
+
+    Raises:
+        ReceiptInvalid: naming what differs.
+    """
+    _check(COMMAND_TYPE, document, key)
+    return document
 
 
 def check_file_receipt(

@@ -1,19 +1,19 @@
-"""Outbox messages of the devices: stored once, events kept up to date, losses counted."""
+"""Outbox messages of the devices: stored once, events kept up to date, gaps noted."""
 
 import json
 import sqlite3
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from agent.core import log, wire
+from agent.core import wire
 from agent.core.clock import NS_PER_MS, Clock
 from agent.core.errors import MalformedMessage
 from agent.core.store import Store
+from agent.receiver import gaps, replay
 
-BODIES = ("event", "state", "beat", "birth")  # kinds, up to the stroke, whose body has a schema
+ASK_AFTER_MS = 60_000
+RECEIPTED = ("event", "command")  # kinds, up to the stroke, that devices keep until we have signed
 MAX_INTEGER = (1 << 53) - 1  # what JSON readers agree on; SQLite would refuse beyond 63 bits
-
-_log = log.get(__name__)
 
 _EVENT = """
     INSERT INTO event (event_id, device, camera, kind, rule, state, start_utc_ms, end_utc_ms, body)
@@ -22,6 +22,7 @@ _EVENT = """
     SET state = :state, end_utc_ms = :end_utc_ms, body = :body WHERE event.state = 'open'
 """
 _CLIP = "UPDATE event SET clip = ? WHERE device = ? AND event_id = ? AND clip IS NULL"
+_TAKERS = {"state/outbox": gaps.tell_evicted, "command/": replay.take_answer}
 _EVENT_FIELDS = (
     *("event_id", "camera", "kind", "rule", "state"),
     *("start_utc_ms", "end_utc_ms"),
@@ -39,7 +40,7 @@ class Incoming:
     def wants_receipt(self) -> bool:
         """Whether the device keeps it until we have signed."""
         kind: str = self.envelope["kind"]
-        return self.envelope["lane"] == "alarm" or kind.startswith("event/")
+        return self.envelope["lane"] == "alarm" or kind.partition("/")[0] in RECEIPTED
 
 
 def read(topic: wire.Address, payload: bytes) -> Incoming:
@@ -53,8 +54,8 @@ def read(topic: wire.Address, payload: bytes) -> Incoming:
         raise MalformedMessage(f"envelope of {envelope['device']!r} on a topic of {topic.device!r}")
     if envelope["kind"] != "/".join(topic.rest):
         raise MalformedMessage(f"kind {envelope['kind']!r} on topic {'/'.join(topic.rest)!r}")
-    schema = envelope["kind"].partition("/")[0]
-    if schema in BODIES:
+    schema = wire.BODIES.get(envelope["kind"].partition("/")[0])
+    if schema is not None:
         wire.check(schema, envelope["body"])
     _check_whole(envelope, ("boot", "seq", "t_utc_ms"))
     if schema == "event":
@@ -65,9 +66,10 @@ def read(topic: wire.Address, payload: bytes) -> Incoming:
 class Inbox:
     """Stores messages."""
 
-    def __init__(self, store: Store, clock: Clock) -> None:
+    def __init__(self, store: Store, clock: Clock, ask_after_ms: int = ASK_AFTER_MS) -> None:
         self._store = store
         self._clock = clock
+        self._ask_after_ms = ask_after_ms
 
     def keep(self, messages: Sequence[Incoming]) -> int:
         """Store what is new, all in one transaction; gives how many were new.
@@ -82,16 +84,21 @@ class Inbox:
 
     def _insert(self, connection: sqlite3.Connection, message: Incoming) -> bool:
         envelope = message.envelope
-        self._watch_for_loss(connection, envelope)
+        now_ms = self._clock.utc_ns() // NS_PER_MS
         is_new = connection.execute(
             "INSERT OR IGNORE INTO message (id, device, boot, lane, seq, kind, t_utc_ms,"
             " received_utc_ms, payload) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
             (
                 *(envelope["id"], envelope["device"], envelope["boot"], envelope["lane"]),
                 *(envelope["seq"], envelope["kind"], envelope["t_utc_ms"]),
-                *(self._clock.utc_ns() // NS_PER_MS, message.payload),
+                *(now_ms, message.payload),
             ),
         ).rowcount
+        if is_new:
+            gaps.note(connection, envelope, now_ms, self._ask_after_ms)
+            for kind, take in _TAKERS.items():
+                if envelope["kind"].startswith(kind):
+                    take(connection, envelope)
         if is_new and envelope["kind"].startswith("event/"):
             body = envelope["body"]
             values = {name: body[name] for name in _EVENT_FIELDS}
@@ -103,21 +110,6 @@ class Inbox:
                 key = (envelope["device"], body["event_id"])
                 connection.execute(_CLIP, (json.dumps(body["clip"]), *key))
         return bool(is_new)
-
-    def _watch_for_loss(self, connection: sqlite3.Connection, envelope: wire.Json) -> None:
-        key = (envelope["device"], envelope["boot"], envelope["lane"])
-        last = connection.execute(
-            "SELECT max(seq) FROM message WHERE device = ? AND boot = ? AND lane = ?", key
-        ).fetchone()[0]
-        if last is not None and envelope["seq"] > last + 1:
-            _log.info(
-                "messages not here yet",
-                device=key[0],
-                boot=key[1],
-                lane=key[2],
-                from_seq=last + 1,
-                to_seq=envelope["seq"] - 1,
-            )
 
 
 def _check_whole(document: wire.Json, names: Sequence[str]) -> None:

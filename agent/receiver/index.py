@@ -18,12 +18,14 @@ _QUERIES = {
     "incoming": "SELECT fid, device, updated_utc_ms FROM incoming ORDER BY updated_utc_ms",
     "lost": "SELECT device, boot, lane, max(seq) - count(DISTINCT seq) AS messages FROM message"
     " GROUP BY device, boot, lane HAVING max(seq) > count(DISTINCT seq)",
+    "gaps": "SELECT device, boot, lane, first_seq, last_seq, state, reason, asks, since_utc_ms"
+    " FROM gap ORDER BY since_utc_ms DESC LIMIT 1000",
     "rejected": "SELECT utc_ms, device, topic, reason FROM rejected ORDER BY id DESC LIMIT 100",
 }
 
 
 def contents(store_dir: Path) -> dict[str, list[dict[str, Any]]]:
-    """Give devices, events, files, transfers under way, holes in the numbering, what was set aside.
+    """Give devices, events, files, transfers under way, gaps and why, what was set aside.
 
     Raises:
         StorageError: there is no receiver's store.

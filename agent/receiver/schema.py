@@ -72,4 +72,36 @@ RECEIVER_MIGRATIONS: tuple[str, ...] = (
     """
     ALTER TABLE event ADD COLUMN clip TEXT;  -- JSON, once it is sealed: id, files, hashes
     """,
+    """
+    CREATE TABLE lane_mark (          -- every number up to this one is here, or in a gap
+        device TEXT NOT NULL,
+        boot INTEGER NOT NULL,
+        lane TEXT NOT NULL,
+        seq INTEGER NOT NULL,
+        PRIMARY KEY (device, boot, lane)
+    ) WITHOUT ROWID;
+
+    CREATE TABLE gap (                -- numbers that have not come; late ones take them out again
+        device TEXT NOT NULL,
+        boot INTEGER NOT NULL,
+        lane TEXT NOT NULL,
+        first_seq INTEGER NOT NULL,
+        last_seq INTEGER NOT NULL,
+        since_utc_ms INTEGER NOT NULL,
+        state TEXT NOT NULL CHECK (state IN ('open', 'told')),
+        reason TEXT NOT NULL DEFAULT '',  -- in the device's words, once it has told
+        record TEXT,                  -- its signed record, JSON; null: its state/outbox said so
+        asks INTEGER NOT NULL DEFAULT 0,  -- commands to replay it so far
+        ask_utc_ms INTEGER NOT NULL,  -- the next one
+        PRIMARY KEY (device, boot, lane, first_seq)
+    ) WITHOUT ROWID;
+    CREATE INDEX gap_by_ask ON gap (state, ask_utc_ms);
+
+    INSERT INTO lane_mark SELECT device, boot, lane, max(seq) FROM message GROUP BY 1, 2, 3;
+    INSERT INTO gap (device, boot, lane, first_seq, last_seq, since_utc_ms, state, ask_utc_ms)
+        SELECT device, boot, lane, before + 1, seq - 1, received_utc_ms, 'open', received_utc_ms
+        FROM (SELECT device, boot, lane, seq, received_utc_ms, lag(seq, 1, 0)
+              OVER (PARTITION BY device, boot, lane ORDER BY seq) AS before FROM message)
+        WHERE seq > before + 1;
+    """,
 )

@@ -24,21 +24,24 @@ from agent.delivery.session import (
     SessionOptions,
 )
 from agent.evidence.keys import DeviceKey, PublicKey
+from agent.receiver import replay
 from agent.receiver.archive import Refused
 from agent.receiver.config import ReceiverConfig
 from agent.receiver.files import Answer, Files
 from agent.receiver.inbox import Inbox, Incoming, read
 from agent.receiver.registry import Registry
 from agent.receiver.rejects import Rejects
+from agent.receiver.replay import Replays
 from agent.receiver.rows import RowReceipts
 
-UP = ("birth", "death", "beat", "state/+", "event/+", "backfill/+", "file/+/+")
+UP = ("birth", "death", "beat", "state/+", "event/+", "backfill/+", "command/+/status", "file/+/+")
 OURS = ("need", "receipt")  # our own answers come back: file/+/+ covers them
 RECONNECT_MAX_S = 10.0
 POLL_S, BUSY_POLL_S = 0.2, 0.02
 MOST_WAITING = 10_000  # answers; devices ask again for those beyond
 MAX_OFFSET_DIGITS = 16
 MAX_INCOMING_BYTES = 2 << 20
+MS_PER_S = 1000
 _FID_HEX = 32
 _FILE_PARTS = 3
 
@@ -67,7 +70,8 @@ class Receiver:
         self._config = config
         self._link = Link(self.name, make_session, clock, RECONNECT_MAX_S)
         self._registry = Registry(config.devices_dir)
-        self._inbox = Inbox(store, clock)
+        self._inbox = Inbox(store, clock, int(config.replay_after_s * MS_PER_S))
+        self._replays = Replays(store, config, key, clock)
         self._files = Files(store, config, key, clock)
         self._rows = RowReceipts(config.name, key, clock)
         self._rejects = Rejects(store, clock)
@@ -112,13 +116,19 @@ class Receiver:
             if answer is not None:
                 self._answer(answer)
         self._rejects.flush()
-        for device, document in self._rows.due():
-            self._put(Topics(self._config.site, device).receipt, document)
+        self._sign_due()
         for found in events:
             if isinstance(found, Acked):
                 self._in_flight.discard(found.token)
             elif isinstance(found, Lost):
                 raise UplinkDown(found.reason)
+
+    def _sign_due(self) -> None:
+        for device, document in self._rows.due():
+            self._put(Topics(self._config.site, device).receipt, document)
+        for command in self._replays.due():
+            topics = Topics(self._config.site, command["device"])
+            self._put(topics.command(command["id"]), command)
 
     def _take(self, received: Iterable[Received]) -> None:
         messages: list[Incoming] = []
@@ -153,7 +163,10 @@ class Receiver:
         if topic.rest[0] == "file":
             self._take_file(topic, found.payload, key)
             return []
-        return [read(topic, found.payload)]
+        message = read(topic, found.payload)
+        if topic.rest[0] == "command":
+            replay.check_answer(message.envelope, key)
+        return [message]
 
     def _take_file(self, topic: Address, payload: bytes, key: PublicKey) -> None:
         if len(topic.rest) != _FILE_PARTS or len(topic.rest[1]) != _FID_HEX:

@@ -15,7 +15,9 @@ from agent.delivery.outbox import Outbox
 from agent.delivery.transfer import Ledger, Transfers, file_sessions
 from agent.delivery.uplink import Uplink, live_sessions
 from agent.device import homeassistant
+from agent.device.commands import Commands
 from agent.device.metrics import Figures, exposition
+from agent.device.replay import Replay
 from agent.device.scrape import Scrape
 from agent.device.status import StatusFile
 from agent.device.telemetry import Facts, Telemetry
@@ -71,6 +73,15 @@ def build(kit: Kit) -> Supervisor:
         clock,
         config.delivery,
     )
+    replay = Replay(store, config.device, kit.key, clock, uplink.resend)
+    commands = Commands(
+        store,
+        outbox,
+        lambda document: receipt.check_command(document, kit.centre_key),
+        {"replay": replay},
+        clock,
+    )
+    uplink.listen(commands.topic, commands.hear)
     ledger = Ledger(store, config.state_dir, clock, note, outbox.put_in)
     transfers = Transfers(
         file_sessions(config.broker, topics, clock),
@@ -99,6 +110,7 @@ def build(kit: Kit) -> Supervisor:
         loop,
         uplink,
         transfers,
+        commands,
         Telemetry(outbox.put, facts, clock, config.telemetry),
         StatusFile(
             config.state_dir, lambda: _status(kit, facts, intake, uplink, loop.aside), clock

@@ -12,7 +12,7 @@ from agent.core.errors import StorageError
 from agent.evidence.receipt import check_row_receipt
 from agent.receiver.index import contents
 from agent.receiver.rejects import MOST_WAITING
-from agent.receiver.service import Receiver
+from agent.receiver.service import UP, Receiver
 from tests.evidence.handover import SITE
 from tests.receiver.rig import Device, Rig, Wire, done, fid, payload
 
@@ -277,7 +277,7 @@ def test_lost_connection_is_made_again_and_answers_that_were_not_sent_go_then(ri
     rig.lose()
     assert is_alive(rig, 1)
     assert rig.wire.closed >= 1
-    assert len(rig.wire.subscribed) == 2 * 7
+    assert len(rig.wire.subscribed) == 2 * len(UP)
 
 
 def test_store_that_cannot_be_read_is_told_as_such(tmp_path):

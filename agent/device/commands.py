@@ -1,0 +1,144 @@
+"""Commands of the centre: signed by its pinned key, done once, answered by `command/<id>/status`.
+
+The live link hands over what it hears; a thread of its own does it, so that no alarm waits for a
+command. What is not signed by the centre is ignored and logged; what is signed and cannot be done
+is refused with the reason. A known id is not done again.
+"""
+
+import queue
+import sqlite3
+import threading
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from agent.core import log, wire
+from agent.core.clock import Clock
+from agent.core.errors import IntegrityError, MalformedMessage
+from agent.core.model import Lane, Message
+from agent.core.store import Store
+from agent.core.wire import Json
+from agent.delivery.outbox import Outbox
+from agent.delivery.patience import Complaints
+
+MOST_WAITING = 64  # the centre sends again what falls out
+MOST_KNOWN = 1000
+WAIT_S = 0.5
+MOST_DETAIL = 512  # letters, by the schema
+
+_log = log.get(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What a word has done."""
+
+    detail: str
+    record: Json | None = None  # signed
+
+
+Word = Callable[[str, Json], Answer]
+"""Does one word, given the command's id and args; raises MalformedMessage to refuse it."""
+
+
+class Commands:
+    """Worker that does what the centre says."""
+
+    name = "commands"
+
+    def __init__(
+        self,
+        store: Store,
+        outbox: Outbox,
+        check: Callable[[Json], Json],
+        words: Mapping[str, Word],
+        clock: Clock,
+    ) -> None:
+        self._store = store
+        self._outbox = outbox
+        self._check = check
+        self._words = words
+        self._clock = clock
+        self._queue: queue.Queue[tuple[str, bytes]] = queue.Queue(MOST_WAITING)
+        self._complaints = Complaints(_log)
+
+    @property
+    def topic(self) -> str:
+        """What the live link listens to for us."""
+        return self._outbox.topics.command("+")
+
+    @property
+    def ignored(self) -> int:
+        """How many were not the centre's."""
+        return self._complaints.count
+
+    def hear(self, topic: str, payload: bytes) -> None:
+        """Take a message of `topic`; called by the live link."""
+        try:
+            self._queue.put_nowait((topic, payload))
+        except queue.Full:
+            self._ignore(f"more than {MOST_WAITING} are waiting")
+
+    def run(self, stop: threading.Event, progress: Callable[[], None]) -> None:
+        """Do what comes until `stop`."""
+        while not stop.is_set():
+            try:
+                topic, payload = self._queue.get(timeout=WAIT_S)
+            except queue.Empty:
+                progress()
+                continue
+            self._take(topic, payload)
+            progress()
+
+    def _take(self, topic: str, payload: bytes) -> None:
+        try:
+            command = self._check(wire.decode("command", payload))
+            if topic != self._outbox.topics.command(command["id"]):
+                raise MalformedMessage(f"command {command['id']} on topic {topic[:120]!r}")
+        except IntegrityError as error:
+            self._ignore(error)
+            return
+        if self._is_known(command["id"]):
+            return
+        record = None
+        try:
+            answer = self._done(command)
+        except MalformedMessage as error:
+            state, detail = "refused", str(error)
+        else:
+            state, detail, record = "done", answer.detail, answer.record
+        body: Json = {"command": command["id"], "word": command["word"], "state": state}
+        body["detail"] = detail[:MOST_DETAIL]
+        if record is not None:
+            body["record"] = record
+        self._store.write(lambda connection: self._answer(connection, body))
+        _log.info("command", word=command["word"], state=state, detail=detail)
+
+    def _done(self, command: Json) -> Answer:
+        if command["device"] != self._outbox.topics.device:
+            raise MalformedMessage(f"device {command['device']!r}; this is another")
+        word = self._words.get(command["word"])
+        if word is None:
+            raise MalformedMessage(f"word {command['word']!r}; allowed: {', '.join(self._words)}")
+        return word(command["id"], command["args"])
+
+    def _answer(self, connection: sqlite3.Connection, body: Json) -> None:
+        connection.execute(
+            "INSERT INTO command (command_id, word, utc_ns, state, detail) VALUES (?, ?, ?, ?, ?)",
+            (
+                *(body["command"], body["word"], self._clock.utc_ns()),
+                *(body["state"], body["detail"]),
+            ),
+        )
+        connection.execute(
+            "DELETE FROM command WHERE id <= (SELECT max(id) FROM command) - ?", (MOST_KNOWN,)
+        )
+        kind = f"command/{body['command']}/status"
+        self._outbox.put_in(connection, Message(Lane.STATE, kind, body, needs_receipt=True))
+
+    def _is_known(self, command_id: str) -> bool:
+        with self._store.reading() as connection:
+            query = "SELECT 1 FROM command WHERE command_id = ?"
+            return connection.execute(query, (command_id,)).fetchone() is not None
+
+    def _ignore(self, reason: object) -> None:
+        self._complaints.add("command ignored", self._clock.mono_ns(), reason=reason)
