@@ -40,21 +40,21 @@ def table() -> str:
 
 def _measure(stage: Stage) -> str:
     begun_s = prepare(stage, Screen(is_quiet=True))
-    first_packet_s = _until_streaming(stage) - begun_s
+    first_packet_s = until_streaming(stage) - begun_s
     time.sleep(SETTLE_S)
     main = [stage.processes["agent"].pid]
     child = stage.children("agent")
     rows = []
     with _Ffmpeg(stage) as ffmpeg:
-        before = [_cpu_s(pids) for pids in (main, child, ffmpeg)]
+        before = [cpu_s(pids) for pids in (main, child, ffmpeg)]
         time.sleep(SECONDS)
-        after = [_cpu_s(pids) for pids in (main, child, ffmpeg)]
+        after = [cpu_s(pids) for pids in (main, child, ffmpeg)]
         names = ["main process: record, cut, seal, deliver", "analysis process: see"]
         names += ["peer: ffmpeg -c copy, records only"] if ffmpeg else []
         for name, pids, then, now in zip(names, (main, child, ffmpeg), before, after, strict=False):
-            rows.append((name, f"{(now - then) / SECONDS * 100:.1f}", f"{_rss_mib(pids):.0f}"))
+            rows.append((name, f"{(now - then) / SECONDS * 100:.1f}", f"{rss_mib(pids):.0f}"))
     status = stage.status()
-    both = _rss_mib([*main, *child])
+    both = rss_mib([*main, *child])
     rows.insert(2, ("Outpost, both processes", "", f"{both:.0f}"))
     stopped_s = time.monotonic()
     stage.stop("agent")
@@ -68,7 +68,8 @@ def _measure(stage: Stage) -> str:
     return markdown(["process", "% of a core", "RSS MiB"], rows) + f"\n\n{done}"
 
 
-def _until_streaming(stage: Stage) -> float:
+def until_streaming(stage: Stage) -> float:
+    """Wait for the agent's first picture, and give the monotonic time."""
     log = stage.folder / "agent.log"
     while "camera streaming" not in log.read_text():
         if stage.processes["agent"].poll() is not None:
@@ -101,11 +102,13 @@ class _Ffmpeg:
             self._process.wait()
 
 
-def _cpu_s(pids: Iterable[int]) -> float:
+def cpu_s(pids: Iterable[int]) -> float:
+    """Give the CPU time that processes have used."""
     fields = [Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split() for pid in pids]
     return sum(int(found[11]) + int(found[12]) for found in fields) / TICKS_PER_S
 
 
-def _rss_mib(pids: Iterable[int]) -> float:
+def rss_mib(pids: Iterable[int]) -> float:
+    """Give the memory that processes hold."""
     texts = [Path(f"/proc/{pid}/status").read_text() for pid in pids]
     return sum(int(text.partition("VmRSS:")[2].split()[0]) for text in texts) / KIB

@@ -30,7 +30,7 @@ from agent.vision.disks import Disks
 from agent.vision.remux import Muxer, Template, demux
 from agent.vision.segment import MOVFLAGS
 from benchmarks._table import markdown
-from benchmarks.agent import _cpu_s, _rss_mib
+from benchmarks.agent import cpu_s, rss_mib
 from drivers import file
 
 ROOT = Path(__file__).parent.parent
@@ -177,14 +177,14 @@ def _measure(folder: Path, footage: Path, count: int) -> tuple[float, ...]:
             assert time.monotonic() < deadline
             time.sleep(0.5)
         time.sleep(SETTLE_S)
-        before, told = _cpu_s(recording.pids), recording.ask()
+        before, told = cpu_s(recording.pids), recording.ask()
         size = _size_bytes(folder)
         time.sleep(SECONDS)
-        after, now = _cpu_s(recording.pids), recording.ask()
+        after, now = cpu_s(recording.pids), recording.ask()
         packets = sum(now["packets"]) - sum(told["packets"])
         written = (_size_bytes(folder) - size) / SECONDS / 1e6
         pct = (after - before) / SECONDS * 100
-        return pct, _rss_mib(recording.pids), packets, now["dropped"], written
+        return pct, rss_mib(recording.pids), packets, now["dropped"], written
 
 
 def _peer(folder: Path, footage: Path) -> tuple[float, float] | None:
@@ -197,10 +197,10 @@ def _peer(folder: Path, footage: Path) -> tuple[float, float] | None:
         process = subprocess.Popen(argv, stdin=subprocess.DEVNULL)
         try:
             time.sleep(SETTLE_S)
-            before = _cpu_s([process.pid])
+            before = cpu_s([process.pid])
             time.sleep(SECONDS)
-            pct = (_cpu_s([process.pid]) - before) / SECONDS * 100
-            return pct, _rss_mib([process.pid])
+            pct = (cpu_s([process.pid]) - before) / SECONDS * 100
+            return pct, rss_mib([process.pid])
         finally:
             process.terminate()
             process.wait()
