@@ -88,12 +88,15 @@ class ClipMaker:
         self._rings = rings
         self._tell = tell
         self._trials: dict[str, _Trial] = {}
+        self._ends: dict[str, int] = {}  # monotonic instant at which a wanted span is over
 
     def run(self, stop: threading.Event, progress: Callable[[], None]) -> None:
         """Look twice a second until `stop`."""
         self._sweep()
         while not stop.is_set():
-            for wanted in self._wanted():
+            found = self._wanted()
+            self._ends = {item.clip_id: self._end_mono_ns(item) for item in found}
+            for wanted in found:
                 if stop.is_set():
                     return
                 self._attempt(wanted)
@@ -143,7 +146,19 @@ class ClipMaker:
         newest_utc_ns = None if ring is None else ring.newest_utc_ns
         if newest_utc_ns is not None and newest_utc_ns >= wanted.end_utc_ns:
             return True
-        return self._custodian.clock.utc_ns() > wanted.end_utc_ns + SILENT_NS
+        return self._over_ns(wanted) > SILENT_NS
+
+    def _end_mono_ns(self, wanted: _Wanted) -> int:
+        """Give the end of a wanted span as it looked when it was first seen, on monotonic time."""
+        clock = self._custodian.clock
+        left_ns = wanted.end_utc_ns - clock.utc_ns()
+        return self._ends.get(wanted.clip_id, clock.mono_ns() + left_ns)
+
+    def _over_ns(self, wanted: _Wanted) -> int:
+        """Give how long a span is over; a clock that is set back does not make us wait for it."""
+        clock = self._custodian.clock
+        by_wall_ns = clock.utc_ns() - wanted.end_utc_ns
+        return max(by_wall_ns, clock.mono_ns() - self._end_mono_ns(wanted))
 
     def _make(self, wanted: _Wanted, *, is_lenient: bool) -> None:
         footage = gather(
@@ -153,8 +168,7 @@ class ClipMaker:
             Span(wanted.camera, wanted.start_utc_ns, wanted.end_utc_ns),
             is_lenient=is_lenient,
         )
-        patience_ns = wanted.end_utc_ns + UNSETTLED_NS
-        if not footage.is_settled and self._custodian.clock.utc_ns() < patience_ns:
+        if not footage.is_settled and self._over_ns(wanted) < UNSETTLED_NS:
             return
         work = self._custodian.state_dir / WORK / wanted.clip_id
         shutil.rmtree(work, ignore_errors=True)

@@ -21,6 +21,7 @@ from agent.vision import lines
 
 _log = log.get(__name__)
 
+MOST_SPAN_NS = 7200 * NS_PER_S  # no event lasts so long: the clock was set while it went on
 MOST_HELD = 1000  # lines that wait in memory for a disk that refuses
 
 _UPSERT = """
@@ -187,7 +188,9 @@ class Intake:
         return True
 
     def _want_clip(self, connection: sqlite3.Connection, event: Event) -> None:
-        end_utc_ns = event.end_utc_ns or event.clip_until_utc_ns or event.start_utc_ns
+        last_utc_ns = event.end_utc_ns or event.clip_until_utc_ns or event.start_utc_ns
+        span_ns = min(max(0, last_utc_ns - event.start_utc_ns), MOST_SPAN_NS)
+        end_utc_ns = event.start_utc_ns + span_ns
         connection.execute(
             "INSERT INTO clip (id, event_id, camera, start_utc_ns, end_utc_ns, state, snapshot,"
             " track_path) VALUES (?, ?, ?, ?, ?, 'wanted', ?, ?)",
@@ -195,7 +198,7 @@ class Intake:
                 self._clock.new_id(),
                 event.event_id,
                 event.camera,
-                event.start_utc_ns - round(event.pre_s * NS_PER_S),
+                max(0, event.start_utc_ns - round(event.pre_s * NS_PER_S)),
                 end_utc_ns + round(event.post_s * NS_PER_S),
                 str(event.snapshot or ""),
                 json.dumps(event.path),

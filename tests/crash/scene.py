@@ -2,6 +2,7 @@
 
 import os
 import re
+import shutil
 import subprocess
 import sys
 import time
@@ -70,6 +71,23 @@ class Scene(Stage):
     def start_agent(self) -> None:
         """Start the agent in what a fault has put around it."""
         self.start("agent", [*self.wrap, *self.outpost("run", *self.config())])
+
+    @property
+    def twin_log(self) -> Path:
+        """What a second agent with the same identity says."""
+        return self.folder / "twin.log"
+
+    def start_twin(self) -> None:
+        """Start a second agent with the same identity and without a camera."""
+        home = self.folder / "twin"
+        home.mkdir(exist_ok=True)
+        shutil.copytree(self.state / "keys", home / "keys", dirs_exist_ok=True)
+        extra, self.extra = self.extra, {**self.extra, "state_dir": home}
+        port, self.rtsp_port = self.rtsp_port, free_port()
+        try:
+            self.start("twin", self.outpost("run", *self.config()))
+        finally:
+            self.extra, self.rtsp_port = extra, port
 
     def start_receiver(self) -> None:
         """Start the receiver behind its gate."""

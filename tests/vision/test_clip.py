@@ -192,6 +192,17 @@ def test_silent_source_gets_what_there_is_and_the_rest_is_said_to_be_missing(box
     assert box.numbers(clip_id) == list(range(40, 60))
 
 
+def test_a_clock_that_is_set_back_holds_up_no_clip(box: Box) -> None:
+    box.desk.record(60)
+    clip_id = box.want(4, 9)
+    box.step()
+    box.clock.step_wall(-3600)
+    box.clock.advance(3.2 + SILENT_NS / NS_PER_S)
+    box.step()
+    assert box.clip(clip_id)["state"] == "sealed"
+    assert box.numbers(clip_id) == list(range(40, 60))
+
+
 def test_nothing_recorded_is_empty_with_the_reason(box: Box) -> None:
     box.desk.record(30)
     clip_id = box.want(60, 70)

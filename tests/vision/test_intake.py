@@ -249,3 +249,21 @@ def test_events_wait_for_a_full_disk_and_are_stored_in_order(tmp_path: Path) -> 
     assert states == [{"state": "closed", "events": 21}]
     assert len(rows(small, "SELECT id FROM clip")) == 21
     small.close()
+
+
+@pytest.mark.parametrize(
+    ("start_ns", "end_ns", "span"),
+    [
+        (1 * NS_PER_S, 2 * NS_PER_S, (0, 5 * NS_PER_S)),  # no clip begins before 1970
+        # Set from 1970 to now while the event went on: not half a century of recordings.
+        (60 * NS_PER_S, START_NS, (58 * NS_PER_S, 7263 * NS_PER_S)),
+        # Set back: what was before the event is not of it.
+        (START_NS, START_NS - 3600 * NS_PER_S, (START_NS - 2 * NS_PER_S, START_NS + 3 * NS_PER_S)),
+    ],
+)
+def test_a_clip_stays_in_bounds_when_the_clock_is_set_while_its_event_goes_on(
+    store: Store, intake: Intake, start_ns: int, end_ns: int, span: tuple[int, int]
+) -> None:
+    intake.line(lines.to_line(replace(CLOSED, start_utc_ns=start_ns, end_utc_ns=end_ns)))
+    (clip,) = rows(store, "SELECT * FROM clip")
+    assert (clip["start_utc_ns"], clip["end_utc_ns"]) == span
