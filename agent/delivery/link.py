@@ -18,6 +18,9 @@ from agent.core.errors import AgentError, AuthRefused, UplinkDown
 from agent.delivery.session import Session
 
 STEADY_S = 60.0
+SHORT_S = 10.0  # a session that is over so soon
+MOST_SHORT = 3  # in a row, before we say what it may be: few brokers tell of a takeover
+SAME_NAME = "; cut off again and again: does another agent use this name?"
 STEP_S = 0.5  # how often a wait looks up
 _MOST_DOUBLINGS = 16
 
@@ -65,6 +68,7 @@ class Link:
         self._clock = clock
         self._backoff = Backoff(reconnect_max_s)
         self._status = LinkStatus("stopped", 0, 0)
+        self._short = 0  # sessions in a row that were soon over
 
     @property
     def status(self) -> LinkStatus:
@@ -83,12 +87,19 @@ class Link:
             try:
                 self._attempt(serve, stop, progress)
             except (UplinkDown, AuthRefused) as error:
-                if self._clock.mono_ns() - begun_ns > STEADY_S * NS_PER_S:
+                lasted_ns = self._clock.mono_ns() - begun_ns
+                if lasted_ns > STEADY_S * NS_PER_S:
                     self._backoff.reset()
                 is_refused = isinstance(error, AuthRefused)
-                self._become("refused" if is_refused else "waiting", str(error))
+                hint = self._hint(lasted_ns)
+                self._become("refused" if is_refused else "waiting", f"{error}{hint}")
                 self._wait(stop, progress)
         self._become("stopped", "")
+
+    def _hint(self, lasted_ns: int) -> str:
+        is_short = self._status.state == "connected" and lasted_ns < SHORT_S * NS_PER_S
+        self._short = self._short + 1 if is_short else 0
+        return SAME_NAME if self._short >= MOST_SHORT else ""
 
     def _attempt(
         self,

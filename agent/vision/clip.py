@@ -18,7 +18,7 @@ from agent.core import log
 from agent.core.clock import NS_PER_MS, NS_PER_S, Clock
 from agent.core.errors import AgentError, Unsupported
 from agent.core.files import atomic, sync_directory
-from agent.core.model import Event, Lane, Message
+from agent.core.model import Event, EventState, Lane, Message
 from agent.core.store import Store
 from agent.delivery.ledger import Handover, OutgoingFile, enqueue
 from agent.evidence import custody, manifest
@@ -31,6 +31,7 @@ from agent.vision.ring import Ring
 
 SILENT_NS = 15 * NS_PER_S  # a source silent for so long past a clip's end has no more for it
 EVERY_S = 0.5
+POST_NS = 60 * NS_PER_S  # no clip goes on for longer after its event
 UNSETTLED_NS = 120 * NS_PER_S  # longest wait for a segment that the ring does not cover
 RETRY_NS = 20 * NS_PER_S
 LENIENT_NS = 600 * NS_PER_S  # after that what cannot be read is left out, and told as missing
@@ -68,6 +69,7 @@ class _Wanted:
     snapshot: str
     track_path: str
     event_line: str
+    event_state: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,7 +138,7 @@ class ClipMaker:
         with self._custodian.store.reading() as connection:
             rows = connection.execute(
                 "SELECT c.id, c.event_id, c.camera, c.start_utc_ns, c.end_utc_ns, c.snapshot,"
-                " c.track_path, e.body FROM clip c JOIN event e ON e.id = c.event_id"
+                " c.track_path, e.body, e.state FROM clip c JOIN event e ON e.id = c.event_id"
                 " WHERE c.state = 'wanted' ORDER BY c.end_utc_ns"
             ).fetchall()
         return [_Wanted(*row) for row in rows]
@@ -152,6 +154,8 @@ class ClipMaker:
         """Give the end of a wanted span as it looked when it was first seen, on monotonic time."""
         clock = self._custodian.clock
         left_ns = wanted.end_utc_ns - clock.utc_ns()
+        if wanted.event_state == EventState.CLOSED:
+            left_ns = min(left_ns, POST_NS)
         return self._ends.get(wanted.clip_id, clock.mono_ns() + left_ns)
 
     def _over_ns(self, wanted: _Wanted) -> int:

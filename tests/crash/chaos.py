@@ -184,6 +184,7 @@ class Suite:
         scene.camera_plays()
         when = self._moment(scene, fault, dice)
         lost = invariant.lost_now(scene) if fault.may_lose else set()
+        scene.has_damage |= fault.may_lose
         invariant.note_known(scene)
         told = fault.inject(scene, dice)
         for gate in (scene.device_gate, scene.centre_gate):

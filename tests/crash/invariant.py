@@ -68,7 +68,11 @@ def _files(scene: Scene) -> list[str]:
     for row in files:
         for promise in _file(scene, row, stored.get((row["clip_id"], row["name"]))):
             wrong.setdefault(promise, []).append(f"{row['clip_id'][:8]}/{row['name']}")
-    open_clips = [row["id"] for row in clips if row["state"] in ("wanted", "sealed")]
+    refused = {row["clip_id"] for row in files if row["state"] == "refused"}
+    told = refused if scene.has_damage else set()  # see Scene.drain
+    open_clips = [
+        row["id"] for row in clips if row["state"] in ("wanted", "sealed") and row["id"] not in told
+    ]
     return [
         *(line for promise, names in wrong.items() for line in _if_any(promise, names)),
         *_if_any("clips are not signed for", open_clips),

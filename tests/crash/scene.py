@@ -42,6 +42,7 @@ class Scene(Stage):
     wrap: list[str] = field(default_factory=list)  # words before the agent's command
     known: set[str] = field(default_factory=set)  # events that any database of the agent has had
     forgiven: set[str] = field(default_factory=set)  # events that a fault was allowed to take
+    has_damage: bool = False  # whether the agent's database was damaged
     mourned: set[str] = field(default_factory=set)  # those of them that it did take
 
     @classmethod
@@ -164,6 +165,10 @@ class Scene(Stage):
             nonlocal waiting
             self.keep_up()
             now = self.counts()
+            if self.has_damage and not now.get("files_waiting", 1):
+                # Made anew after the database went back in time, while the centre has the first
+                # making: it refuses the second, and the device says so.
+                now["clips_sealed"] = 0
             waiting = {name: now.get(name, "?") for name in WAITING}
             if sys.stdout.isatty():
                 screen.progress("  ".join(f"{name} {waiting[name]}" for name in WAITING))

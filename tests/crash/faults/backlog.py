@@ -67,26 +67,19 @@ def _three_days(database: Path, seed: int) -> tuple[set[str], int]:
     store.open()
     outbox, ids, rows = Outbox(store, Topics(SITE, DEVICE), clock, BOOT), set(), 0
 
-    def a_while(connection):
-        nonlocal rows
-        for second in range(0, EVENT_EVERY_S, BEAT_EVERY_S):
-            clock.advance(BEAT_EVERY_S)
-            since_ms = clock.utc_ns() // 1_000_000
-            state = {"state": "offline", "since_utc_ms": since_ms, "detail": f"second {second}"}
-            outbox.put_in(connection, Message(Lane.BACKFILL, "state/link", state))
-            rows += 1
-        event_id = clock.new_id()
-        now_ms = clock.utc_ns() // 1_000_000
-        times = {"start_utc_ms": now_ms, "end_utc_ms": now_ms + 1000}
-        body = event(0, event_id=event_id, **times)
-        message = Message(Lane.ALARM, "event/zone_enter", body, needs_receipt=True)
-        outbox.put_in(connection, message)
-        ids.add(event_id)
-        rows += 1
-
     try:
-        for _ in range(OFFLINE_S // EVENT_EVERY_S):
-            store.write(a_while)
+        for second in range(0, OFFLINE_S, BEAT_EVERY_S):
+            clock.advance(BEAT_EVERY_S)
+            now_ms = clock.utc_ns() // 1_000_000
+            state = {"state": "offline", "since_utc_ms": now_ms, "detail": f"second {second}"}
+            outbox.put(Message(Lane.BACKFILL, "state/link", state))
+            rows += 1
+            if second % EVENT_EVERY_S == 0:
+                ids.add(clock.new_id())
+                times = {"start_utc_ms": now_ms, "end_utc_ms": now_ms + 1000}
+                body = event(0, event_id=max(ids), **times)
+                outbox.put(Message(Lane.ALARM, "event/zone_enter", body, needs_receipt=True))
+                rows += 1
     finally:
         store.close()
     return ids, rows

@@ -14,7 +14,7 @@ CONNECTS_S = 20.0
 class Twin(Fault):
     name = "twin"
     about = "a second agent with the same name and key; both are told"
-    lasts_s = (6.0, 10.0)
+    lasts_s = (10.0, 14.0)
 
     def inject(self, scene, dice):
         self._since = scene.agent_log.stat().st_size
@@ -29,7 +29,7 @@ class Twin(Fault):
         return [
             f"{who} was not told that another has its identity"
             for who, (log, since) in logs.items()
-            if not has_said(log, "taken over", since=since)
+            if not has_said(log, "another agent use this name", since=since)
         ]
 
 
