@@ -21,6 +21,7 @@ from agent.delivery.outbox import Outbox
 from agent.delivery.patience import Complaints
 
 MOST_WAITING = 64  # the centre sends again what falls out
+MOST_BYTES = 64 * 1024  # of one: what waits is held in memory
 MOST_KNOWN = 1000
 WAIT_S = 0.5
 MOST_DETAIL = 512  # letters, by the schema
@@ -73,6 +74,9 @@ class Commands:
 
     def hear(self, topic: str, payload: bytes) -> None:
         """Take a message of `topic`; called by the live link."""
+        if len(payload) > MOST_BYTES:
+            self._ignore(f"{len(payload)} bytes; allowed: {MOST_BYTES}")
+            return
         try:
             self._queue.put_nowait((topic, payload))
         except queue.Full:

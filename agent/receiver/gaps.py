@@ -6,10 +6,11 @@ notes and the messages in step. A device's gaps are bounded; explained ones make
 
 import json
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from agent.core import log, wire
+from agent.core.errors import MalformedMessage
 
 MOST_GAPS = 2000  # a device
 EVICTED = "evicted"
@@ -77,9 +78,22 @@ def tell(
     for row, first, last in list(_cut(connection, series, *span)):
         told += last - first + 1
         text = None if record is None else json.dumps(record)
-        _insert(connection, {**row, "state": "told", "reason": reason, "record": text}, first, last)
+        if _has_room(connection, series.device):
+            kept = {**row, "state": "told", "reason": reason, "record": text}
+            _insert(connection, kept, first, last)
         _log.warning("messages lost", **_words(series, first, last), reason=reason)
     return told
+
+
+def check_spans(items: Sequence[wire.Json]) -> None:
+    """Refuse spans that do not go upwards, which a schema cannot do.
+
+    Raises:
+        MalformedMessage: naming the first one.
+    """
+    for item in items:
+        if item["from"] > item["to"]:
+            raise MalformedMessage(f"span {item['from']} to {item['to']}; allowed: upwards")
 
 
 def tell_evicted(connection: sqlite3.Connection, envelope: wire.Json) -> None:
@@ -106,7 +120,9 @@ def _cut(
             (*series.key, row["first_seq"]),
         )
         _insert(connection, row, row["first_seq"], first - 1)
-        _insert(connection, row, last + 1, row["last_seq"])
+        is_split = row["first_seq"] < first and last < row["last_seq"]
+        if not is_split or _has_room(connection, series.device):
+            _insert(connection, row, last + 1, row["last_seq"])
         taken.append((row, max(first, row["first_seq"]), min(last, row["last_seq"])))
     return iter(taken)
 

@@ -58,6 +58,8 @@ def read(topic: wire.Address, payload: bytes) -> Incoming:
     if schema is not None:
         wire.check(schema, envelope["body"])
     _check_whole(envelope, ("boot", "seq", "t_utc_ms"))
+    if schema == "state":
+        gaps.check_spans(envelope["body"].get("removed", ()))
     if schema == "event":
         _check_whole(envelope["body"], ("start_utc_ms", "end_utc_ms"))
     return Incoming(envelope, payload)

@@ -77,7 +77,7 @@ def check_answer(envelope: wire.Json, key: PublicKey) -> None:
     """Check the signed record of an answer, if it holds one; IntegrityError if it is not true."""
     record = envelope["body"].get("record")
     if record is not None:
-        gaprecord.opened(record, key, envelope["device"])
+        gaps.check_spans(gaprecord.opened(record, key, envelope["device"])["missing"])
 
 
 def take_answer(connection: sqlite3.Connection, envelope: wire.Json) -> None:
