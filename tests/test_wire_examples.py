@@ -98,7 +98,7 @@ def test_every_topic_of_the_code_stands_in_the_table():
             topic.removeprefix(topics.root + "/").replace("+", "<fid>")
             for topic in topics.file_down
         ),
-        *("birth", "death", "beat", "state/<name>", "event/<kind>"),
+        *("birth", "death", "beat", "state/<name>", "event/<kind>", "time", "position"),
         *("command/<id>", "command/<id>/status"),
         *(f"file/<fid>/{part}" for part in ("offer", "done", "<offset>")),
     }

@@ -38,9 +38,11 @@ SCHEMAS = (
     "replay",
     "command_status",
     "gap",
+    "time",
+    "position",
 )
 BODIES: Mapping[str, str] = {  # first part of a message's kind: the schema of its body
-    **{name: name for name in ("event", "state", "beat", "birth")},
+    **{name: name for name in ("event", "state", "beat", "birth", "time", "position")},
     "command": "command_status",
 }
 

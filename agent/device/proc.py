@@ -86,3 +86,11 @@ def _zone_c(path: Path) -> float | None:
         return int(path.read_text()) / MILLI
     except (OSError, ValueError):
         return None
+
+
+def kernel_boot_id() -> str:
+    """Name this start of the kernel; empty when it does not say."""
+    try:
+        return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    except OSError:
+        return ""

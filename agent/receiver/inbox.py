@@ -9,10 +9,10 @@ from agent.core import wire
 from agent.core.clock import NS_PER_MS, Clock
 from agent.core.errors import MalformedMessage
 from agent.core.store import Store
-from agent.receiver import gaps, replay
+from agent.receiver import gaps, replay, times
 
 ASK_AFTER_MS = 60_000
-RECEIPTED = ("event", "command")  # kinds, up to the stroke, that devices keep until we have signed
+RECEIPTED = ("event", "command", "time")  # kinds, up to the stroke, that devices keep for it
 MAX_INTEGER = (1 << 53) - 1  # what JSON readers agree on; SQLite would refuse beyond 63 bits
 
 _EVENT = """
@@ -22,7 +22,11 @@ _EVENT = """
     SET state = :state, end_utc_ms = :end_utc_ms, body = :body WHERE event.state = 'open'
 """
 _CLIP = "UPDATE event SET clip = ? WHERE device = ? AND event_id = ? AND clip IS NULL"
-_TAKERS = {"state/outbox": gaps.tell_evicted, "command/": replay.take_answer}
+_TAKERS = {
+    "state/outbox": gaps.tell_evicted,
+    "command": replay.take_answer,
+    "time": times.adjust,
+}
 _EVENT_FIELDS = (
     *("event_id", "camera", "kind", "rule", "state"),
     *("start_utc_ms", "end_utc_ms"),
@@ -57,7 +61,7 @@ def read(topic: wire.Address, payload: bytes) -> Incoming:
     schema = wire.BODIES.get(envelope["kind"].partition("/")[0])
     if schema is not None:
         wire.check(schema, envelope["body"])
-    _check_whole(envelope, ("boot", "seq", "t_utc_ms"))
+    _check_whole(envelope, ("boot", "seq", "t_utc_ms", "mono_ms"))
     if schema == "state":
         gaps.check_spans(envelope["body"].get("removed", ()))
     if schema == "event":
@@ -89,18 +93,15 @@ class Inbox:
         now_ms = self._clock.utc_ns() // NS_PER_MS
         is_new = connection.execute(
             "INSERT OR IGNORE INTO message (id, device, boot, lane, seq, kind, t_utc_ms,"
-            " received_utc_ms, payload) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            " received_utc_ms, mono_ms, payload) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
             (
                 *(envelope["id"], envelope["device"], envelope["boot"], envelope["lane"]),
                 *(envelope["seq"], envelope["kind"], envelope["t_utc_ms"]),
-                *(now_ms, message.payload),
+                *(now_ms, envelope["mono_ms"], message.payload),
             ),
         ).rowcount
         if is_new:
             gaps.note(connection, envelope, now_ms, self._ask_after_ms)
-            for kind, take in _TAKERS.items():
-                if envelope["kind"].startswith(kind):
-                    take(connection, envelope)
         if is_new and envelope["kind"].startswith("event/"):
             body = envelope["body"]
             values = {name: body[name] for name in _EVENT_FIELDS}
@@ -111,6 +112,11 @@ class Inbox:
             if "clip" in body:
                 key = (envelope["device"], body["event_id"])
                 connection.execute(_CLIP, (json.dumps(body["clip"]), *key))
+        if is_new:
+            times.take(connection, envelope)
+            kind, group = envelope["kind"], envelope["kind"].partition("/")[0]
+            if (take := _TAKERS.get(kind) or _TAKERS.get(group)) is not None:
+                take(connection, envelope)
         return bool(is_new)
 
 

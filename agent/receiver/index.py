@@ -12,7 +12,7 @@ _QUERIES = {
     "devices": "SELECT device, count(*) AS messages, max(received_utc_ms) AS last_utc_ms,"
     " max(boot) AS boot FROM message GROUP BY device ORDER BY device",
     "events": "SELECT event_id, device, camera, kind, rule, state, start_utc_ms, end_utc_ms,"
-    " json_extract(clip, '$.clip_id') AS clip_id FROM event ORDER BY start_utc_ms",
+    " shift_ms, json_extract(clip, '$.clip_id') AS clip_id FROM event ORDER BY start_utc_ms",
     "files": "SELECT device, clip_id, name, size_bytes, sha256, path, stored_utc_ms FROM file"
     " ORDER BY stored_utc_ms",
     "incoming": "SELECT fid, device, updated_utc_ms FROM incoming ORDER BY updated_utc_ms",

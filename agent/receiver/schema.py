@@ -104,4 +104,23 @@ RECEIVER_MIGRATIONS: tuple[str, ...] = (
               OVER (PARTITION BY device, boot, lane ORDER BY seq) AS before FROM message)
         WHERE seq > before + 1;
     """,
+    """
+    CREATE TABLE adjustment (         -- the device's word on stamps of a clock that was not right
+        id INTEGER PRIMARY KEY AUTOINCREMENT,
+        device TEXT NOT NULL,
+        boot INTEGER NOT NULL,
+        from_mono_ms INTEGER NOT NULL,
+        to_mono_ms INTEGER NOT NULL,  -- not included
+        offset_ms INTEGER NOT NULL,   -- true UTC minus mono_ms
+        error_ms INTEGER NOT NULL,
+        source TEXT NOT NULL
+    );
+    CREATE INDEX adjustment_by_boot ON adjustment (device, boot);
+
+    ALTER TABLE message ADD COLUMN mono_ms INTEGER;          -- the device's, within a boot
+    ALTER TABLE message ADD COLUMN adjusted_utc_ms INTEGER;  -- when it was really made
+    ALTER TABLE message ADD COLUMN adjusted_error_ms INTEGER;
+    ALTER TABLE event ADD COLUMN shift_ms INTEGER;           -- to be added to its times
+    UPDATE message SET mono_ms = json_extract(CAST(payload AS TEXT), '$.mono_ms');
+    """,
 )

@@ -34,7 +34,18 @@ from agent.receiver.rejects import Rejects
 from agent.receiver.replay import Replays
 from agent.receiver.rows import RowReceipts
 
-UP = ("birth", "death", "beat", "state/+", "event/+", "backfill/+", "command/+/status", "file/+/+")
+UP = (
+    "birth",
+    "death",
+    "beat",
+    "time",
+    "position",
+    "state/+",
+    "event/+",
+    "backfill/+",
+    "command/+/status",
+    "file/+/+",
+)
 OURS = ("need", "receipt")  # our own answers come back: file/+/+ covers them
 RECONNECT_MAX_S = 10.0
 POLL_S, BUSY_POLL_S = 0.2, 0.02

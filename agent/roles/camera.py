@@ -21,6 +21,7 @@ from agent.device.replay import Replay
 from agent.device.scrape import Scrape
 from agent.device.status import StatusFile
 from agent.device.telemetry import Facts, Telemetry
+from agent.device.timekeeper import Sources, Timekeeper
 from agent.evidence import receipt
 from agent.roles.config import CameraRole
 from agent.roles.kit import Kit
@@ -45,7 +46,15 @@ def build(kit: Kit) -> Supervisor:
     config, clock, store = kit.config, kit.clock, kit.store
     note = kit.note_custody
     topics = Topics(config.site, config.device)
-    outbox = Outbox(store, topics, clock, kit.boot)
+    times = Timekeeper(
+        store,
+        lambda connection, message: outbox.put_in(connection, message),  # noqa: PLW0108 - made below
+        clock,
+        kit.boot,
+        Sources(fix=kit.fix),
+        config.time.position_s,
+    )
+    outbox = Outbox(store, topics, clock, kit.boot, times.state)
     intake = Intake(store, outbox, clock)
     disks = Disks(config.state_dir, store, clock, config.device, config.recording.folders)
     recover(store, disks, note)
@@ -106,11 +115,13 @@ def build(kit: Kit) -> Supervisor:
     workers: list[Worker] = [
         *recorders.values(),
         ProcessWorker("analysis", kit.analysis_argv, intake.line, feed=relay),
-        ClipMaker(_custodian(kit), rings, outbox.put_in),
+        ClipMaker(_custodian(kit, times), rings, outbox.put_in),
         loop,
         uplink,
         transfers,
         commands,
+        times,
+        *kit.instruments,
         Telemetry(outbox.put, facts, clock, config.telemetry),
         StatusFile(
             config.state_dir, lambda: _status(kit, facts, intake, uplink, loop.aside), clock
@@ -132,10 +143,10 @@ def _recorder(kit: Kit, place: Place, ring: Ring) -> Recorder:
     return Recorder(place, source, ring, kit.clock, kit.config.recording, kit.boot)
 
 
-def _custodian(kit: Kit) -> Custodian:
+def _custodian(kit: Kit, times: Timekeeper) -> Custodian:
     config = kit.config
     return Custodian(
-        config.device, config.site, config.state_dir, kit.store, kit.key, kit.clock, kernel_clock
+        config.device, config.site, config.state_dir, kit.store, kit.key, kit.clock, times.state
     )
 
 

@@ -10,6 +10,7 @@ from agent.delivery.config import BrokerConfig, DeliveryConfig
 from agent.device.homeassistant import HomeAssistantConfig
 from agent.device.scrape import MetricsConfig
 from agent.device.telemetry import TelemetryConfig
+from agent.device.timekeeper import TimeConfig
 from agent.vision.config import CameraConfig, DetectorConfig, RecordConfig
 
 
@@ -30,6 +31,9 @@ class CameraRole:
     detector: Annotated[DetectorConfig, Doc("Detector")] = field(default_factory=DetectorConfig)
     telemetry: Annotated[TelemetryConfig, Doc("Reports on the box itself")] = field(
         default_factory=TelemetryConfig
+    )
+    time: Annotated[TimeConfig, Doc("True time beside NTP: a GPS receiver")] = field(
+        default_factory=TimeConfig
     )
     metrics: Annotated[MetricsConfig, Doc("Figures for Prometheus")] = field(
         default_factory=MetricsConfig

@@ -1,15 +1,17 @@
 """What every role is built from besides its own stages."""
 
 import sqlite3
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from agent import __version__
 from agent.core.clock import Clock
 from agent.core.store import Store
+from agent.device.timekeeper import Fix
 from agent.evidence import custody
 from agent.evidence.keys import DeviceKey, PublicKey
 from agent.roles.config import CameraRole
+from agent.supervisor import Worker
 from agent.vision.recorder import Source
 
 
@@ -25,6 +27,8 @@ class Kit:
     centre_key: PublicKey
     clock: Clock
     boot: int
+    fix: Callable[[], Fix | None] = lambda: None  # of a satellite receiver
+    instruments: Sequence[Worker] = ()  # threads beside the cameras
 
     def note_custody(
         self,
