@@ -131,7 +131,7 @@ class Gate:
         try:
             if self.weather.is_refusing:
                 return
-            with contextlib.suppress(OSError):
+            with contextlib.suppress(OSError, asyncio.CancelledError):
                 await self._join(reader, writer)
         finally:
             self._writers.discard(writer)

@@ -4,12 +4,13 @@ Every function gives plain dictionaries, newest first, for a table or for `--jso
 """
 
 import json
+import sqlite3
 from collections.abc import Mapping
 from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-from agent.core.errors import ConfigError
+from agent.core.errors import ConfigError, StorageError
 from agent.core.store import read_only
 
 Rows = list[dict[str, Any]]
@@ -78,12 +79,16 @@ def counts(database: Path) -> dict[str, int]:
     """Give how much of everything the box holds.
 
     Raises:
-        StorageError: there is no database yet.
+        StorageError: there is no database yet, or it is damaged.
     """
-    with closing(read_only(database)) as connection:
-        return {
-            name: int(connection.execute(query).fetchone()[0]) for name, query in _COUNTS.items()
-        }
+    try:
+        with closing(read_only(database)) as connection:
+            return {
+                name: int(connection.execute(query).fetchone()[0])
+                for name, query in _COUNTS.items()
+            }
+    except sqlite3.Error as error:
+        raise StorageError(f"store {database}: {error}") from error
 
 
 def _parsed(row: dict[str, Any]) -> dict[str, Any]:

@@ -16,6 +16,7 @@ A round that fails keeps its folder and says its seed; the next begins with ever
 import argparse
 import random
 import shutil
+import sqlite3
 import subprocess
 import sys
 import time
@@ -24,6 +25,7 @@ from collections import Counter, defaultdict
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from agent.core.errors import AgentError
 from firmware_sim.demo import ROOT, Screen
 from tests.crash import invariant
 from tests.crash.faults import FAULTS
@@ -36,6 +38,7 @@ STEPS = ("file/[^/]+/offer", "file/[^/]+/need", "file/[^/]+/0", "file/[^/]+/done
 STEPS += ("file/[^/]+/receipt", "/event/", "cam-0001/receipt$")
 STEP_WAIT_S = 15.0
 SHARE_AT_STEP = 0.5
+BROKE_OFF = (AgentError, OSError, RuntimeError, sqlite3.Error, subprocess.SubprocessError)
 MOST_RESTARTS = 2  # by systemd, after all is well again
 
 
@@ -129,7 +132,7 @@ class Suite:
             try:
                 told = self._strike(fault, random.Random(seed))
                 wrong = self._settle() if is_settled else []
-            except (OSError, RuntimeError, subprocess.SubprocessError) as error:
+            except BROKE_OFF as error:
                 traceback.print_exc()
                 told, wrong = "the round itself broke off", [repr(error)]
             took_s = time.monotonic() - began_s
@@ -183,7 +186,6 @@ class Suite:
         self._unsettled.append(fault)
         scene.camera_plays()
         when = self._moment(scene, fault, dice)
-        lost = invariant.lost_now(scene) if fault.may_lose else set()
         scene.has_damage |= fault.may_lose
         invariant.note_known(scene)
         told = fault.inject(scene, dice)
@@ -192,7 +194,6 @@ class Suite:
         lasts_s = dice.uniform(*fault.lasts_s)
         restarts = self._last(scene, fault, lasts_s)
         fault.heal(scene)
-        scene.forgiven |= lost
         told += f", the agent ended {restarts} times by itself" if restarts else ""
         return f"{when}, {told}, for {lasts_s:.1f} s"
 

@@ -23,13 +23,15 @@ def broken(scene: Scene) -> list[str]:
     """Give every promise that does not hold, in words; empty when all is well."""
     try:
         return [*_events(scene), *_files(scene), *_sound(scene)]
-    except (StorageError, OSError) as error:
+    except (StorageError, OSError, sqlite3.Error) as error:
         return [f"a store cannot be read: {error}"]
 
 
 def broken_at_the_end(scene: Scene) -> list[str]:
     """Give what a full check of all that the receiver stored finds."""
     keys = (scene.device_key, scene.folder / "receiver.pub")
+    if not (scene.store / SITE / DEVICE).exists():
+        return []  # nothing was delivered in this scene
     report = verify(scene.store / SITE / DEVICE, *(PublicKey.load(key) for key in keys))
     return [] if report.ok else [f"outpost verify: {report.first_wrong}"]
 

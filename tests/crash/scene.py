@@ -172,7 +172,8 @@ class Scene(Stage):
             waiting = {name: now.get(name, "?") for name in WAITING}
             if sys.stdout.isatty():
                 screen.progress("  ".join(f"{name} {waiting[name]}" for name in WAITING))
-            return now.get("events_closed", 0) > 0 and not any(waiting.values())
+            has_any = now.get("events_closed", 0) > 0 or self.has_damage
+            return bool(now) and has_any and not any(waiting.values())
 
         # Twice: an event that closes now makes a clip a moment later.
         return all(self.until(is_drained, limit_s) for _ in range(2))

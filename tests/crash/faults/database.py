@@ -2,6 +2,7 @@
 
 import os
 
+from tests.crash import invariant
 from tests.crash.faults.fault import Fault
 
 PAGE_BYTES = 4096
@@ -11,10 +12,16 @@ class _Damage(Fault):
     lasts_s = (0.0, 1.0)
     may_lose = True
     has_steps = False
+    has_log = False  # whether the write-ahead log is to be there still
 
     def inject(self, scene, dice):
-        self._before = {path.name for path in scene.state.glob("outpost.db.bad-*")}
-        scene.kill("agent")  # so that the log is still there
+        if self.has_log:
+            scene.kill("agent")
+        else:
+            scene.stop("agent", 20.0)  # which brings the log into the database
+        invariant.note_known(scene)
+        if self.may_lose:
+            scene.forgiven |= invariant.lost_now(scene)
         return self.damage(scene.database, dice)
 
     def heal(self, scene):
@@ -50,6 +57,7 @@ class FlippedHeader(_Damage):
 class ShortLog(_Damage):
     name = "wal-short"
     about = "the write-ahead log cut at a random byte: what was committed last is gone"
+    has_log = True
 
     def damage(self, database, dice):
         log = database.with_name(database.name + "-wal")
@@ -64,6 +72,7 @@ class NoIndex(_Damage):
     name = "shm-gone"
     about = "the index of the log deleted, which SQLite makes anew"
     may_lose = False
+    has_log = True
 
     def damage(self, database, dice):
         database.with_name(database.name + "-shm").unlink(missing_ok=True)
