@@ -35,6 +35,7 @@ ROLES: Mapping[str, type] = {"camera": CameraRole}
 INSPECT_TOPICS = box.TOPICS
 DATABASE = "outpost.db"
 KEY = Path("keys") / "device.key"
+INSTRUMENTS = frozenset({"gps"})  # drivers that give no picture: each has a section of its own
 RECEIVER_KEY = "receiver.key"
 MIB = 1 << 20
 URL_SCHEMES = ("rtsp://", "rtsps://")
@@ -110,6 +111,7 @@ def run(file: Path, overrides: Sequence[str]) -> int:
                 centre_key=centre_key,
                 clock=clock,
                 boot=store.write(_next_boot),
+                **_satellites(settings, clock),
             )
             return camera_role.build(kit).run()
         finally:
@@ -301,6 +303,15 @@ def _next_boot(connection: sqlite3.Connection) -> int:
     return int(connection.execute("SELECT value FROM meta WHERE key = 'boot'").fetchone()[0])
 
 
+def _satellites(settings: CameraRole, clock: Clock) -> dict[str, Any]:
+    """Give what a kit has of a satellite receiver: nothing unless one is configured."""
+    if not settings.time.gps_port:
+        return {}
+    module = importlib.import_module("drivers.gps")
+    gps = module.build(module.Config(settings.time.gps_port, settings.time.gps_baud), clock)
+    return {"fix": gps.latest, "instruments": (gps,)}
+
+
 def source(choice: Kinded, clock: Clock) -> Any:
     """Give the source of a chosen driver; nothing is opened yet."""
     module = importlib.import_module(f"drivers.{choice.kind}")
@@ -318,7 +329,7 @@ def _found_stream(settings: Any, clock: Clock, url: str) -> Any:
 
 def _driver_names() -> list[str]:
     found = [item.name for item in pkgutil.iter_modules(drivers.__path__)]
-    return [name for name in found if not name.startswith("_")]
+    return [name for name in found if not name.startswith("_") and name not in INSTRUMENTS]
 
 
 def _driver_config(name: str) -> type:

@@ -190,7 +190,7 @@ def test_every_kind_has_a_test_and_a_row_in_the_readme(kind: str) -> None:
 
 
 def test_kinds_are_found_by_their_files() -> None:
-    assert sorted(app.kinds("driver")) == DRIVERS
+    assert sorted({*app.kinds("driver"), *app.INSTRUMENTS}) == DRIVERS
     assert sorted(app.kinds("rule")) == ANALYTICS
 
 
