@@ -2,14 +2,16 @@
 
 import threading
 import time
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from agent import app
 from agent.core import wire
 from agent.core.clock import NS_PER_S, RealClock, SimClock
-from agent.core.errors import SourceLost
+from agent.core.errors import ConfigError, SourceLost
 from drivers import _nmea
 from drivers import gps as driver
 from firmware_sim.gps import LAT, LON, NOISE, GpsSim, sentence, sentences
@@ -179,7 +181,7 @@ GGA = "GPGGA,120000.00,{},{},8,1.01,499.6,M,48.0,M,,"
         sentence(GGA.format("4717.1,N,00833.9,E", "1").replace("1.01", "1e999")),
         sentence(GGA.format("4717.1,N,00833.9,E", "1").replace("1.01", "nan")),
         sentence("GPZDA,120000,01,13,2026,00,00"),
-        sentence("GPGSV," + "1" * 100),
+        sentence("GPGSV," + "1" * 120),
     ],
 )
 def test_a_bad_line_is_bad(line):
@@ -207,9 +209,10 @@ def test_any_bytes_are_taken_and_bounded(parts):
     assert gps.latest() is None
 
 
-@given(
-    st.text(alphabet="0123456789.,ANSEWV-enx", max_size=90), st.sampled_from(["RMC", "GGA", "ZDA"])
-)
+FIELDS = st.text(alphabet="0123456789.,ANSEWV-enx", max_size=90)
+
+
+@given(FIELDS, st.sampled_from(["RMC", "GGA", "ZDA"]))
 @settings(max_examples=400, deadline=None)
 def test_any_fields_with_a_good_checksum_are_read_or_bad(text, kind):
     _nmea.read(sentence(f"GP{kind},{text}").encode())
@@ -219,6 +222,18 @@ def test_no_such_port_is_told_by_name(tmp_path):
     gps = driver.build(driver.Config(str(tmp_path / "none")), RealClock())
     with pytest.raises(SourceLost, match="none"):
         gps.run(threading.Event(), lambda: None)
+
+
+def test_a_box_has_one_only_if_it_is_configured():
+    file = Path(__file__).parents[2] / "configs" / "camera.toml"
+    plain = app.load_config(file, check_files=False)
+    assert app._satellites(plain, RealClock()) == {}
+    words = ["time.gps_port=/dev/serial/by-id/usb-gps-if00", "time.gps_baud=38400"]
+    found = app._satellites(app.load_config(file, words, check_files=False), RealClock())
+    (worker,) = found["instruments"]
+    assert (worker.name, found["fix"]()) == ("gps", None)
+    with pytest.raises(ConfigError, match="below /dev"):
+        app.load_config(file, ["time.gps_port=COM3"], check_files=False)
 
 
 def test_the_simulator_says_what_it_means():
