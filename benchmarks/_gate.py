@@ -62,9 +62,10 @@ def gates(folder: Path) -> str:
         ]
         held = [pair for pair in swept if pair[1] <= FALSE_FRAC]
         shares = (*_shares(ours, is_there), *max(held, default=(0.0, 0.0)))
-        rows.append((size_px, *(f"{share:.3f}" for share in shares)))
-    head = ("height of a walker, px of 1080p", "ours: seen", "false", "MOG2: seen", "false")
-    return markdown(head, rows)
+        walks = f"{_walks(ours, is_there)} of {SLOTS // 2}"
+        rows.append((size_px, walks, *(f"{share:.3f}" for share in shares)))
+    head = ("walker, px of 1080p", "ours: walks noticed", "pictures seen", "false")
+    return markdown((*head, "MOG2: pictures seen", "false"), rows)
 
 
 def _shares(moves: Sequence[bool], is_there: Sequence[bool | None]) -> tuple[float, float]:
@@ -72,6 +73,16 @@ def _shares(moves: Sequence[bool], is_there: Sequence[bool | None]) -> tuple[flo
     seen = [moving for moving, there in zip(moves, is_there, strict=True) if there is True]
     false = [moving for moving, there in zip(moves, is_there, strict=True) if there is False]
     return sum(seen) / len(seen), sum(false) / len(false)
+
+
+def _walks(moves: Sequence[bool], is_there: Sequence[bool | None]) -> int:
+    """Give how many walks were noticed in any picture."""
+    noticed = {
+        (number * WATCH_EVERY) // SLOT
+        for number, (moving, there) in enumerate(zip(moves, is_there, strict=True))
+        if there and moving
+    }
+    return len(noticed)
 
 
 def _look(clip: Path) -> tuple[list[bool | None], list[bool], list[tuple[int, int]]]:
