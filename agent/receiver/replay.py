@@ -95,10 +95,14 @@ def take_answer(connection: sqlite3.Connection, envelope: wire.Json) -> None:
 
 
 def _overdue(connection: sqlite3.Connection, now_ms: int) -> list[sqlite3.Row]:
-    """Give the gaps to ask for; a time far ahead comes of a clock that was set back since."""
+    """Give the gaps to ask for, each device's first one before any device's second one.
+
+    A time far ahead comes of a clock that was set back since.
+    """
     return connection.execute(
-        "SELECT device, boot, lane, first_seq, last_seq, asks FROM gap WHERE state = 'open'"
-        " AND (ask_utc_ms <= ? OR ask_utc_ms > ?) ORDER BY ask_utc_ms LIMIT ?",
+        "SELECT device, boot, lane, first_seq, last_seq, asks FROM (SELECT *, row_number()"
+        " OVER (PARTITION BY device ORDER BY ask_utc_ms) AS turn FROM gap WHERE state = 'open'"
+        " AND (ask_utc_ms <= ? OR ask_utc_ms > ?)) ORDER BY turn, ask_utc_ms LIMIT ?",
         (now_ms, now_ms + 2 * LAST_AGAIN_MS, MOST_ASKED),
     ).fetchall()
 

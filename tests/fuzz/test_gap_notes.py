@@ -10,10 +10,11 @@ from hypothesis import strategies as st
 
 from agent.evidence import gaprecord
 from agent.receiver.gaps import MOST_GAPS
-from tests.evidence.handover import DEVICE
+from tests.evidence.handover import DEVICE, SITE
 from tests.fuzz.hostile import RUBBISH, examples, spoiled
 from tests.fuzz.site import Site, message
 from tests.fuzz.test_receiver_topics import Stage
+from tests.receiver.rig import Device as Other
 
 LANE = "telemetry"
 NUMBERS = st.integers(1, 30)
@@ -168,3 +169,18 @@ def _closed():
     yield
     for stage in STAGES.values():
         stage.site.close()
+
+
+def test_a_device_with_gaps_without_end_does_not_keep_others_from_being_asked(site):
+    (site.box.folder / "other").mkdir()
+    other = Other(site.box.folder / "other", "cam-2")
+    other.register(site.centre.config.devices_dir)
+    device = Device(site, next(BOOTS))
+    late = [device.envelope("sample", {"n": 1}, LANE, seq) for seq in range(2, 2000, 2)]
+    site.centre.hear(*(message("sample", envelope) for envelope in late))
+    site.clock.advance(10)
+    envelope = other.envelope(9, "sample", {"n": 1}, lane=LANE, seq=9)
+    site.centre.hear(message("sample", envelope, "cam-2"))
+    site.clock.advance(100)
+    said = [*site.centre.hear(), *site.centre.hear()]
+    assert [topic for topic, _ in said if topic.startswith(f"outpost/1/{SITE}/cam-2/command/")]
