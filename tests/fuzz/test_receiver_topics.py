@@ -74,6 +74,8 @@ class Stage:
             "state/west": device.envelope(number, "state/west", state, lane="state"),
             "beat": device.envelope(number, "beat", beat, lane="telemetry"),
             "event/zone_enter": device.envelope(number, body=event(number)),
+            "time": device.envelope(number, "time", GOOD["time"], lane="state"),
+            "position": device.envelope(number, "position", GOOD["position"], lane="telemetry"),
             "backfill/beat": device.envelope(number, "backfill/beat", beat, lane="backfill"),
             f"file/{self.offer['fid']}/offer": self.offer,
             f"file/{self.offer['fid']}/done": done(self.offer),
@@ -169,7 +171,7 @@ def test_a_good_message_with_one_thing_wrong(stage, data):
     assert stage.serves()
 
 
-@given(part=st.sampled_from(range(8)), content=RUBBISH)
+@given(part=st.sampled_from(range(10)), content=RUBBISH)
 @examples(60)
 def test_rubbish_on_every_topic(stage, part, content):
     topic = sorted(stage.good())[part]
@@ -187,7 +189,7 @@ TOPICS = st.lists(
 ).map("/".join)
 
 
-@given(topic=TOPICS, kind=st.sampled_from(range(8)), rooted=st.booleans())
+@given(topic=TOPICS, kind=st.sampled_from(range(10)), rooted=st.booleans())
 @examples(80)
 def test_good_messages_on_topics_that_nobody_may_use(stage, topic, kind, rooted):
     """Among them those of the other device and of none: what is in the body decides nothing."""
@@ -205,6 +207,24 @@ def test_good_messages_on_topics_that_nobody_may_use(stage, topic, kind, rooted)
 def test_messages_of_one_device_on_the_topics_of_another(stage, data):
     part = data.draw(st.sampled_from(sorted(set(stage.good()) - {"death"})))
     stage.said(part, stage.good()[part], OTHER)
+    stage.check()
+    assert stage.serves()
+
+
+KINDS = st.sampled_from(
+    (
+        *("birth", "beat", "time", "position", "state/outbox", "event/x", "command/x/status"),
+        *("timer", "times/x", "time/x", "state", "state/outbox/x", "event", "events/x", "command"),
+        *("command/x", "backfill/time", "backfill/event", "births", "sample", "file", "receipts"),
+    )
+)
+
+
+@given(kind=KINDS, body=st.sampled_from(sorted(GOOD)), lane=st.sampled_from(("alarm", "file")))
+@examples(100)
+def test_any_kind_with_the_body_of_any_other(stage, kind, body, lane):
+    stage.number += 1
+    stage.said(kind, stage.device.envelope(stage.number, kind, GOOD[body], lane=lane))
     stage.check()
     assert stage.serves()
 
