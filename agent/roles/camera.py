@@ -10,7 +10,6 @@ RecordingLoop tidies the segments, Telemetry and StatusFile tell how all of it i
 from collections.abc import Mapping
 
 from agent.core.wire import Topics
-from agent.delivery.clockstate import kernel_clock
 from agent.delivery.outbox import Outbox
 from agent.delivery.transfer import Ledger, Transfers, file_sessions
 from agent.delivery.uplink import Uplink, live_sessions
@@ -128,7 +127,7 @@ def build(kit: Kit) -> Supervisor:
         ),
     ]
     if config.metrics.enabled:
-        figures = _figures(kit, facts, uplink, transfers, ledger)
+        figures = _figures(kit, facts, uplink, transfers, ledger, times)
         workers.append(Scrape(config.metrics, lambda: exposition(figures), clock))
     supervisor = Supervisor(workers, clock, check=lambda: store.write(lambda _: None))
     return supervisor
@@ -159,7 +158,12 @@ def _entities(config: CameraRole, topics: Topics) -> Mapping[str, Mapping[str, o
 
 
 def _figures(
-    kit: Kit, facts: Facts, uplink: Uplink, transfers: Transfers, ledger: Ledger
+    kit: Kit,
+    facts: Facts,
+    uplink: Uplink,
+    transfers: Transfers,
+    ledger: Ledger,
+    times: Timekeeper,
 ) -> Figures:
     config = kit.config
     return Figures(
@@ -170,7 +174,7 @@ def _figures(
         uplink=uplink.status,
         transfers=transfers.status,
         backlog=ledger.backlog,
-        clock=kernel_clock,
+        clock=times.state,
     )
 
 
