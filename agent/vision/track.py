@@ -42,6 +42,10 @@ _TWIN_IOU: Final = 0.75  # two tracks so close are one object
 _INSIDE: Final = 0.9  # of a track that a look must have shown to miss it
 _MIN_AREA: Final = 1e-6  # of the frame: what has left it
 _RESTING_HEIGHTS_PER_S: Final = 0.15  # a walking person goes 0.8
+_KNOWN_HITS: Final = 5
+_REACH_SIZES: Final = 0.25
+_REACH_SIZES_PER_S: Final = 0.4
+_REACH_SPEED: Final = 0.5
 _REACH_HEIGHTS: Final = 0.6  # of the object: a lost one comes back no further away
 
 
@@ -182,7 +186,9 @@ class Tracker:
         for first, second in np.argwhere(np.triu(iou(boxes, boxes) > _TWIN_IOU, k=1)).tolist():
             one, other = self._live[first], self._live[second]
             if one.label == other.label and not dropped & {first, second}:
-                dropped.add(second if one.rank >= other.rank else first)
+                worse = second if one.rank >= other.rank else first
+                if not (self._live[worse].misses and self._live[worse].is_known):
+                    dropped.add(worse)
         self._live = [track for row, track in enumerate(self._live) if row not in dropped]
 
 
@@ -232,6 +238,27 @@ class _Live:
     def is_resting(self) -> bool:
         is_slow = math.hypot(*self._velocity) <= _RESTING_HEIGHTS_PER_S * self._size[1]
         return self.is_confirmed and not self.misses and is_slow
+
+    @property
+    def is_known(self) -> bool:
+        """Whether it was seen often enough to be somebody: hidden by another it is no twin."""
+        return self._hits >= _KNOWN_HITS
+
+    @property
+    def expected_centre(self) -> tuple[float, float]:
+        """Where its middle should be now; `predict` for this instant came before."""
+        return self._predicted
+
+    def reach(self, t_us: int) -> float:
+        """Give how far from there it may be: without bound for one whose motion is not known."""
+        if not self.is_known:
+            return math.inf
+        unseen_s = min((t_us - self.last_hit_us) / _US_PER_S, _MAX_COAST_S)
+        size = max(self._size)
+        return (
+            _REACH_SIZES * size
+            + (_REACH_SIZES_PER_S * size + _REACH_SPEED * math.hypot(*self._velocity)) * unseen_s
+        )
 
     @property
     def rank(self) -> tuple[bool, int, int]:
@@ -287,8 +314,16 @@ class _Live:
         )
 
     def distance(self, box: Box, t_us: int) -> float:
-        """Give how far a box is from where this one may be by now, in heights of the larger one."""
-        return math.dist(self._expected(t_us), _centre(box)) / max(box.h, self._size[1], 1e-6)
+        """Give how far a box is from where this one may be by now, in heights of the larger one.
+
+        It may have stopped anywhere between where it was seen and where it would be.
+        """
+        (x0, y0), (x1, y1), (x, y) = self._centre, self._expected(t_us), _centre(box)
+        dx, dy = x1 - x0, y1 - y0
+        along = ((x - x0) * dx + (y - y0) * dy) / max(dx * dx + dy * dy, 1e-12)
+        along = min(1.0, max(0.0, along))
+        away = math.hypot(x - x0 - along * dx, y - y0 - along * dy)
+        return away / max(box.h, self._size[1], 1e-6)
 
     def _expected(self, t_us: int) -> tuple[float, float]:
         ahead_s = min((t_us - self._at_us) / _US_PER_S, _MAX_COAST_S)
@@ -337,6 +372,7 @@ def _match(
         grown(corners([item.box for item in detections]), share),
     )
     overlap[_differ([track.label for track in tracks], [item.label for item in detections])] = 0.0
+    overlap[_too_far(tracks, detections, t_us)] = 0.0
     rows: set[int] = set()
     columns: set[int] = set()
     for place in np.argsort(-overlap, axis=None, kind="stable").tolist():
@@ -360,6 +396,18 @@ def _inside(tracks: Sequence[_Live], looked: Sequence[Box]) -> Sequence[bool]:
     boxes = corners([track.box for track in tracks])
     is_inside = (covered(boxes, corners(looked)) >= _INSIDE) | (areas(boxes) < _MIN_AREA)
     return cast("list[bool]", is_inside.tolist())
+
+
+def _too_far(
+    tracks: Sequence["_Live"], detections: Sequence[Detection], t_us: int
+) -> NDArray[np.bool_]:
+    """Tell which detections no known track can have come to."""
+    places = np.array([track.expected_centre for track in tracks])
+    found = np.array([_centre(item.box) for item in detections])
+    away = np.hypot(places[:, None, 0] - found[None, :, 0], places[:, None, 1] - found[None, :, 1])
+    reach = np.array([track.reach(t_us) for track in tracks])
+    too_far: NDArray[np.bool_] = away > reach[:, None]
+    return too_far
 
 
 def _differ(first: Sequence[str], second: Sequence[str]) -> NDArray[np.bool_]:

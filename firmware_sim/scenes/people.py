@@ -65,7 +65,7 @@ def zone_enter(studio: Studio) -> Script:
             _at_border(studio, zone, -studio.between(0.03, 0.05)),
             _outside(studio, zone),
         ],
-        "born inside": lambda: [_inside(studio, zone), _outside(studio, zone)],
+        "comes out of a door": lambda: [_inside(studio, zone), _outside(studio, zone)],
         "goes into a door": lambda: [_outside(studio, zone), _inside(studio, zone)],
     }
     actors, start_s = [], 1.0
@@ -132,6 +132,8 @@ def _crosser(studio: Studio, line: Segment, start_s: float) -> Actor:
     }
     plot = studio.one_of(["cross", *plots])
     pauses = {1: studio.between(4.0, 9.0)} if plot == "stand at it" else {}
+    if plot in ("touch", "there and back"):
+        pauses = {1: studio.between(0.5, 1.5)}
     speed = studio.between(2.0, 3.5) if studio.is_so(0.2) else None
     return studio.walk(plots[plot], start_s=start_s, pauses_s=pauses, speed_mps=speed, plot=plot)
 
@@ -176,9 +178,13 @@ def loiter(studio: Studio) -> Script:
     """People stay too long or not quite, are hidden for a while, leave and come back."""
     zone = _yard(studio)
     dwell_s, grace_s = studio.between(9.0, 13.0), studio.between(4.0, 6.0)
-    actors, start_s = [], 1.0
+    actors: list[Actor] = []
+    spots: list[Spot] = []
+    start_s = 1.0
     for _ in range(studio.whole(1, 3)):
-        actors.append(_loiterer(studio, zone, dwell_s, grace_s, start_s))
+        spots += [_free(studio, zone, spots), _free(studio, zone, spots)]
+        times = (dwell_s, grace_s, start_s)
+        actors.append(_loiterer(studio, zone, (spots[-2], spots[-1]), times))
         start_s += studio.between(1.0, 5.0)
     rule = {
         "zone": "yard",
@@ -191,13 +197,13 @@ def loiter(studio: Studio) -> Script:
 
 
 def _loiterer(
-    studio: Studio, zone: Polygon, dwell_s: float, grace_s: float, start_s: float
+    studio: Studio, zone: Polygon, spots: tuple[Spot, Spot], times_s: tuple[float, float, float]
 ) -> Actor:
+    dwell_s, grace_s, start_s = times_s
     plot = studio.one_of(
         ["long", "wander", "short", "hidden a moment", "hidden long", "two visits"]
     )
-    door = _outside(studio, zone)
-    spot, other = _inside(studio, zone), _inside(studio, zone)
+    door, (spot, other) = _outside(studio, zone), spots
     if plot == "short":
         stay = studio.between(0.05, 0.25) * dwell_s
         quick = studio.between(1.3, 1.8)
@@ -223,7 +229,7 @@ def _loiterer(
     lasts_s = grace_s * (studio.between(0.3, 0.7) if plot == "hidden a moment" else 1.0)
     if plot == "hidden long":
         lasts_s += studio.between(1.5, 3.0)
-    begin = walker.pace.reaches_s(float(walker.way.lengths[1]) - 1e-6) + 0.3 * first
+    begin = walker.pace.reaches_s(float(walker.way.lengths[2]) - 1e-6) + 0.3 * first
     return _hidden(walker, begin, lasts_s)
 
 

@@ -31,7 +31,10 @@ class Camera:
     height_px: int = 720
 
     def project(self, places: Floats) -> Floats:
-        """Give where points of the world (..., 3) are seen (..., 2); nan behind the camera."""
+        """Give where points of the world (..., 3) are seen (..., 2).
+
+        Not a number behind the camera, and so far out that the lens would fold the picture back.
+        """
         tilt = math.radians(self.tilt_deg)
         x, y, z = places[..., 0], places[..., 1], places[..., 2] - self.height_m
         depth = y * math.cos(tilt) - z * math.sin(tilt)
@@ -42,7 +45,8 @@ class Camera:
             across * math.cos(roll) + down * math.sin(roll),
             down * math.cos(roll) - across * math.sin(roll),
         )
-        bent = 1.0 + self.k1 * (across**2 + down**2)
+        away = across**2 + down**2
+        bent = np.where(1.0 + 3.0 * self.k1 * away > 0, 1.0 + self.k1 * away, np.nan)
         return np.stack(
             (
                 0.5 + self.focal_frac * across * bent,

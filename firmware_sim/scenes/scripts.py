@@ -15,8 +15,8 @@ LONGEST_S: Final = 120.0
 
 _AFTER_S: Final = 4.0  # the scene goes on after the last one has gone
 _SWITCH_SHARE: Final = 0.35  # of actors that get a new id once
-_NEAR_FRAC: Final = 0.04  # feet so close may change ids
-_SWAP_SHARE: Final = 0.5
+_NEAR_FRAC: Final = 0.03  # feet so close may change ids
+_SWAP_SHARE: Final = 0.3
 _CLICK_PX: Final = 0.7  # error of a person who marks a point
 _GRID_S: Final = 0.2
 

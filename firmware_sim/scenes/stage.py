@@ -22,6 +22,7 @@ STEP_S: Final = 0.02  # of the truth's samples; moments are interpolated between
 
 _MIN_IN_PICTURE: Final = 0.5  # of a box: with less the detector says nothing
 _MIN_HEIGHT_FRAC: Final = 0.02
+_EDGE: Final = 0.005
 _HIDDEN_FRAC: Final = 0.7  # of a box behind nearer ones: it is not seen
 
 
@@ -98,6 +99,7 @@ class Sampled:
     feet: Floats  # (n, t, 2) fractions of the picture
     is_seen: Bools  # (n, t)
     ground_m: Floats  # (n, t, 2)
+    is_whole: Bools | None = None  # (n, t) no edge of the picture but the upper one cuts its box
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,7 +143,11 @@ def sample(scene: Scene, step_s: float = STEP_S) -> Sampled:
         axis=-1,
     )
     labels = tuple(actor.label for actor in scene.actors)
-    return Sampled(t_s, labels, feet, seen.is_seen, seen.ground_m)
+    last = seen.boxes[..., :2] + seen.boxes[..., 2:]
+    is_whole = (
+        (seen.boxes[..., 0] > _EDGE) & (last[..., 0] < 1 - _EDGE) & (last[..., 1] < 1 - _EDGE)
+    )
+    return Sampled(t_s, labels, feet, seen.is_seen, seen.ground_m, is_whole)
 
 
 def cut(boxes: Floats) -> Floats:

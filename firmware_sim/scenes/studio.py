@@ -14,7 +14,11 @@ from firmware_sim.scenes.stage import CAR, PERSON, Actor, Polygon
 Spot = tuple[float, float]
 
 _SIZES_PX: Final = ((1280, 720), (1920, 1080), (640, 480))
+FROM_DOOR: Final = "out of a door"
+INTO_DOOR: Final = "into a door"
+
 _LANE_M: Final = 3.5
+_LEAD_S: Final = 2.0
 _FAR_M: Final = 90.0
 _DIGITS: Final = 4
 
@@ -60,16 +64,27 @@ class Studio:
         speed_mps: float | None = None,
         plot: str = "",
     ) -> Actor:
-        """Give a person who goes from spot to spot of the picture, and pauses at some of them."""
+        """Give a person who goes from spot to spot of the picture, and pauses at some of them.
+
+        Nobody drops from the sky: without a door in its plot's name, a walk begins and ends some
+        seconds before and after its first and last spot, straight on.
+        """
         speed = self.between(0.9, 1.6) if speed_mps is None else speed_mps
         way = Way.through([self.ground(spot) for spot in stops], is_round=False)
+        way = Way.through(
+            [
+                *([] if FROM_DOOR in plot else [_before(way, _LEAD_S * speed)]),
+                *map(tuple, way.points.tolist()),
+                *([] if INTO_DOOR in plot else [_after(way, _LEAD_S * speed)]),
+            ],
+            is_round=False,
+        )
+        first = 0 if FROM_DOOR in plot else 1
         phases: list[tuple[float, float]] = []
         for number, length in enumerate(np.diff(way.lengths).tolist()):
-            if pause := (pauses_s or {}).get(number, 0.0):
+            if pause := (pauses_s or {}).get(number - first, 0.0):
                 phases.append((pause, 0.0))
             phases.append((length / speed, speed))
-        if pause := (pauses_s or {}).get(len(stops) - 1, 0.0):
-            phases.append((pause, 0.0))
         pace = Pace.steps(phases, start_s=start_s)
         aside = Aside(sway_m=self.between(0.0, 0.03), phase=self.between(0, 2 * math.pi))
         return Actor(
@@ -199,6 +214,16 @@ class Road:
         corners += [self.foot(place, left[0]) for place in reversed(places)]
         inside = drawn([(min(max(x, 0.0), 1.0), min(max(y, 0.0), 1.0)) for x, y in corners])
         return tuple(dict.fromkeys(inside))
+
+
+def _before(way: Way, length_m: float) -> Spot:
+    x, y = way.at(np.array([-length_m]))[0]
+    return float(x), float(y)
+
+
+def _after(way: Way, length_m: float) -> Spot:
+    x, y = way.at(np.array([way.length_m + length_m]))[0]
+    return float(x), float(y)
 
 
 def start_m(along_m: float) -> float:

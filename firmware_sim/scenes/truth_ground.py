@@ -1,6 +1,7 @@
 """What truly happened on calibrated ground: speeding and slow traffic.
 
-Speeds are those of an object's middle over the ground, not of its picture.
+Speeds are those of an object's middle over the ground, not of its picture. Where the picture's edge
+cuts its box nobody can know where it stands: such looks are not measured.
 """
 
 from collections.abc import Callable
@@ -26,17 +27,18 @@ def speed(case: Case) -> list[Truth]:
     found = []
     for row in case.actors:
         kmh, length_m, _ = over_window(case, row)
-        where = _in_zone(case, row)
-        is_measured = where & (length_m >= case.number("min_length_m") * case.lean.speed)
+        looks = np.flatnonzero(_is_measured(case, row))
+        kmh, times, where = kmh[looks], case.seen.t_s[looks], _in_zone(case, row)[looks]
+        is_measured = where & (length_m[looks] >= case.number("min_length_m") * case.lean.speed)
         begins = is_measured & (kmh > limit * case.lean.speed)
-        goes_on = where & (kmh >= ENDS_BELOW * limit)
+        is_lost = np.diff(times, prepend=0.0) > case.lean.allowed(case.number("grace_s"))
+        ends = ~where | (kmh < ENDS_BELOW * limit) | is_lost
         first = 0
         while begins[first:].any():
             start = first + int(np.argmax(begins[first:]))
-            over = np.flatnonzero(~goes_on[start:])
-            end = start + int(over[0]) - 1 if len(over) else len(kmh) - 1
+            over = np.flatnonzero(ends[start + 1 :])
+            end = start + int(over[0]) if len(over) else len(kmh) - 1
             top = {"speed_kmh": float(kmh[start : end + 1].max())}
-            times = case.seen.t_s
             begin_s = float(times[start])
             found.append(Truth("speed", (row,), begin_s, float(times[end]), begin_s, top))
             first = end + 1
@@ -46,7 +48,8 @@ def speed(case: Case) -> list[Truth]:
 def over_window(case: Case, row: int) -> tuple[Floats, Floats, Floats]:
     """Give km/h and metres of the straight line through the last `window_s`, and its seconds."""
     t_s = case.seen.t_s
-    seen = case.seen.is_seen[row].astype(float)
+    is_seen = _is_measured(case, row)
+    seen = is_seen.astype(float)
     begin = np.searchsorted(t_s, t_s - case.number("window_s"))
     count = _sum(seen, begin)
     safe = np.maximum(count, 1.0)
@@ -59,8 +62,8 @@ def over_window(case: Case, row: int) -> tuple[Floats, Floats, Floats]:
         slopes.append((_sum(seen * place * t_s, begin) / safe - mean * mean_t) / spread)
     mps = np.where(count >= 3, np.hypot(*slopes), 0.0)  # noqa: PLR2004 - detections
     first = np.minimum.accumulate(np.where(seen > 0, t_s, np.inf)[::-1])[::-1][begin]
-    span = np.where(case.seen.is_seen[row], t_s - first, 0.0)
-    kmh = np.where(case.seen.is_seen[row], mps * KMH, 0.0)
+    span = np.where(is_seen, t_s - first, 0.0)
+    kmh = np.where(is_seen, mps * KMH, 0.0)
     return kmh, mps * span, span
 
 
@@ -84,6 +87,11 @@ def congestion(case: Case) -> list[Truth]:
         figures = {"speed_kmh": float(mean[during].min()), "count": float(count[during].max())}
         found.append(Truth("congestion", (), start_s, end_s, start_s, figures))
     return found
+
+
+def _is_measured(case: Case, row: int) -> Bools:
+    is_whole = case.seen.is_whole
+    return case.seen.is_seen[row] if is_whole is None else case.seen.is_seen[row] & is_whole[row]
 
 
 def _in_zone(case: Case, row: int) -> Bools:

@@ -1,11 +1,15 @@
-"""Objects that stand still, shared by the rules that ask for how long."""
+"""Objects that stand still, shared by the rules that ask for how long.
+
+An object stands since it was last further than `still_frac` from where it stands now. One look
+beyond that is a trembling box; it has moved with the second in a row, at the moment of the first.
+"""
 
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
-from agent.core.model import Phase, Point, Signal, Track, View
+from agent.core.model import Phase, Point, Signal, Track, TrackPoint, View
 from agent.vision.analytics import _geometry as geometry
 from agent.vision.analytics._area import Area
 from agent.vision.analytics._path import by_track, in_order, sights_since
@@ -43,6 +47,7 @@ class Stand:
     looks: int
     since_us: int
     is_told: bool = False
+    strayed_us: int | None = None  # the last look was beyond the limit, which it passed then
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,27 +97,45 @@ def _follow(
         if stand is not None and point.t_us - stand.seen_us > terms.grace_s * _US_PER_S:
             signals += _end(stand, stand.seen_us, LOST)
             stand = None
-        if stand is not None and (moved_us := _moved(stand, foot, point.t_us, terms)) is not None:
-            signals += _end(stand, moved_us, MOVED)
+        if stand is not None and (passed_us := _passed(stand, foot, point.t_us, terms)) is not None:
+            if stand.strayed_us is None:
+                stand = replace(stand, seen_us=point.t_us, foot=foot, strayed_us=passed_us)
+                continue
+            signals += _end(stand, stand.strayed_us, MOVED)
             stand = None
         if stand is None:
-            stand = _new(track, point.t_us, foot)
+            stand = _new(track, point, terms)
             continue
         weight = 1.0 / min(stand.looks + 1, _MEMORY)
-        spot = geometry.between(stand.spot, foot, weight)
-        stand = replace(stand, seen_us=point.t_us, foot=foot, spot=spot, looks=stand.looks + 1)
+        stand = replace(
+            stand,
+            seen_us=point.t_us,
+            foot=foot,
+            spot=geometry.between(stand.spot, foot, weight),
+            looks=stand.looks + 1,
+            strayed_us=None,
+        )
     if stand is not None:
         stand = replace(stand, score=track.score)
     return stand, signals
 
 
-def _new(track: Track, t_us: int, foot: Point) -> Stand:
+def _new(track: Track, here: TrackPoint, terms: Terms) -> Stand:
+    """Begin a stand where an object is seen, as long ago as it has been there."""
+    foot, since_us = here.box.foot, here.t_us
+    for point in reversed(track.history):
+        if not point.is_detected or point.t_us > here.t_us:
+            continue
+        is_near = math.dist(point.box.foot, foot) <= terms.still_frac
+        if not is_near or since_us - point.t_us > terms.grace_s * _US_PER_S:
+            break
+        since_us = point.t_us
     ids = (track.track_id, track.track_id)
-    return Stand(*ids, track.label, track.score, t_us, foot, foot, 1, t_us)
+    return Stand(*ids, track.label, track.score, here.t_us, foot, foot, 1, since_us)
 
 
-def _moved(stand: Stand, foot: Point, t_us: int, terms: Terms) -> int | None:
-    """Give the instant at which the object left its spot, if it has."""
+def _passed(stand: Stand, foot: Point, t_us: int, terms: Terms) -> int | None:
+    """Give the instant at which the object went beyond the limit, if it is beyond."""
     limit = terms.still_frac * (2 if stand.is_told else 1)
     away = math.dist(stand.spot, foot)
     if away <= limit:
@@ -129,7 +152,9 @@ def _is_queue(known: dict[int, Stand], view: View, terms: Terms, area: Area) -> 
     standing = [
         stand
         for stand in known.values()
-        if view.t_us - stand.since_us >= _STANDING_US and area.holds(stand.spot, was_inside=True)
+        if stand.strayed_us is None
+        and view.t_us - stand.since_us >= _STANDING_US
+        and area.holds(stand.spot, was_inside=True)
     ]
     return len(standing) >= terms.queue_from
 
@@ -138,7 +163,7 @@ def _begin(
     stand: Stand, view: View, queue_us: int, terms: Terms, area: Area
 ) -> tuple[Stand, Sequence[Signal]]:
     """Tell who has stood long enough and was not told yet."""
-    if stand.is_told or view.armed_since_us is None:
+    if stand.is_told or stand.strayed_us is not None or view.armed_since_us is None:
         return stand, ()
     counted_us = max(stand.since_us, view.armed_since_us, queue_us)
     due_us = counted_us + round(terms.hold_s * _US_PER_S)

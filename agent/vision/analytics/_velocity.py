@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from agent.core.model import Track
+from agent.core.model import Box, Track
 from agent.vision.analytics._ground import Ground, Spot
 from agent.vision.analytics._path import sights_since
 
@@ -20,6 +20,7 @@ KMH_PER_MPS: Final = 3.6
 _US_PER_S: Final = 1_000_000
 _SIGMAS: Final = 1.96  # of 95 %
 _LEAST: Final = 3  # places of a line
+_EDGE: Final = 0.005  # of the picture
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +39,7 @@ def velocity(track: Track, ground: Ground, t_us: int, window_s: float) -> Veloci
     placed = [
         (point.t_us / _US_PER_S, spot)
         for point in sights_since(track, t_us - round(window_s * _US_PER_S) - 1)
-        if (spot := ground.locate(*point.box.foot)) is not None
+        if _is_whole(point.box) and (spot := ground.locate(*point.box.foot)) is not None
     ]
     if len(placed) < _LEAST:
         return None
@@ -67,6 +68,11 @@ def velocity(track: Track, ground: Ground, t_us: int, window_s: float) -> Veloci
         samples=len(placed),
         spot=placed[-1][1],
     )
+
+
+def _is_whole(box: Box) -> bool:
+    """Whether the picture's edge does not cut a box: of one that it cuts the foot is not seen."""
+    return box.x > _EDGE and box.x + box.w < 1 - _EDGE and box.y + box.h < 1 - _EDGE
 
 
 def _scatter(

@@ -72,10 +72,12 @@ def step(
             continue
         found = _measured(track, view, rule, places)
         drive = known.pop(track_id, None)
-        if drive is not None:
-            drive, said = _carry_on(drive, found, track, view, rule)
-        else:
+        if drive is None:
             drive, said = _begin(found, track, view, rule)
+        elif not _is_inside(track, rule, places):
+            drive, said = None, [_signal(drive, Phase.END, view.t_us, track, "left")]
+        else:
+            drive, said = _carry_on(drive, found, track, view, rule)
         signals += said
         if drive is not None:
             known[track_id] = drive
@@ -87,13 +89,15 @@ def step(
 
 
 def _measured(track: Track, view: View, rule: Config, places: Places) -> Velocity | None:
-    if places.ground is None:
+    if places.ground is None or not _is_inside(track, rule, places):
         return None
-    if rule.zone is not None:
-        where = area(places.zones[rule.zone], 0.0)
-        if where.depth(track.box.foot) < 0:
-            return None
     return velocity(track, places.ground, view.t_us, rule.window_s)
+
+
+def _is_inside(track: Track, rule: Config, places: Places) -> bool:
+    if rule.zone is None:
+        return True
+    return area(places.zones[rule.zone], 0.0).depth(track.box.foot) >= 0
 
 
 def _begin(
@@ -110,10 +114,10 @@ def _begin(
 def _carry_on(
     drive: Drive, found: Velocity | None, track: Track, view: View, rule: Config
 ) -> tuple[Drive | None, list[Signal]]:
-    if found is None or found.speed_kmh < _SLOW_AGAIN * rule.limit_kmh:
-        reason = "left" if found is None else "slower"
-        return None, [_signal(drive, Phase.END, view.t_us, track, reason)]
-    fastest = found if found.speed_kmh > drive.fastest.speed_kmh else drive.fastest
+    if found is not None and found.speed_kmh < _SLOW_AGAIN * rule.limit_kmh:
+        return None, [_signal(drive, Phase.END, view.t_us, track, "slower")]
+    is_faster = found is not None and found.speed_kmh > drive.fastest.speed_kmh
+    fastest = found if found is not None and is_faster else drive.fastest
     is_new = track.track_id != drive.track_id
     drive = replace(drive, track_id=track.track_id, seen_us=view.t_us, fastest=fastest)
     return drive, [_signal(drive, Phase.UPDATE, view.t_us, track, "")] if is_new else []
