@@ -176,13 +176,20 @@ class EventHost:
         return event
 
     def _predecessor(self, rule: str, signal: Signal, tracks: Mapping[int, Track]) -> _Open | None:
-        """Find the open event whose object was lost where this one appears."""
-        found = [tracks[item].box.foot for item in signal.track_ids if item in tracks]
+        """Find the open event whose object was lost where this one appears.
+
+        One that was there already while the event's object was still seen is another one.
+        """
+        found = next((tracks[item] for item in signal.track_ids if item in tracks), None)
+        if found is None:
+            return None
+        begun_us = self._last_us - round(found.age_s * _US_PER_S)
         for event in self._open:
             is_same = event.rule == rule and event.label == signal.label
             is_recent = self._last_us - event.seen_us <= self._config.merge_s * _US_PER_S
             is_free = is_same and is_recent and not _is_seen(event, tracks)
-            if is_free and event.foot and found and _is_near(event.foot, found[0]):
+            is_after = begun_us >= event.seen_us
+            if is_free and is_after and event.foot and _is_near(event.foot, found.box.foot):
                 return event
         return None
 

@@ -46,6 +46,8 @@ _KNOWN_HITS: Final = 5
 _REACH_SIZES: Final = 0.25
 _REACH_SIZES_PER_S: Final = 0.4
 _REACH_SPEED: Final = 0.5
+_CLAIM_IOU: Final = 0.5  # of a detection with where another was seen: it is that one's
+_STRANGE_IOU: Final = 0.1  # of a detection with a track that has nothing to do with it
 _REACH_HEIGHTS: Final = 0.6  # of the object: a lost one comes back no further away
 
 
@@ -126,7 +128,8 @@ class Tracker:
         weak = [item for item in detections if item.score < self._min_score]
         known = [track for track in self._live if track.is_confirmed]
         new = [track for track in self._live if not track.is_confirmed]
-        known, strong = _match(known, strong, _GROWN, _MIN_OVERLAP, t_us)
+        claimed = self._claimed(strong, new)
+        known, strong = _match(known, strong, _GROWN, _MIN_OVERLAP, t_us, claimed)
         known, _ = _match(known, weak, 0.0, _MIN_WEAK_OVERLAP, t_us)
         new, strong = _match(new, strong, _GROWN_NEW, _MIN_OVERLAP, t_us)
         unseen = [*known, *new]
@@ -135,6 +138,18 @@ class Tracker:
                 track.misses += 1
                 track.last_look_us = t_us
         self._give_birth(strong, t_us)
+
+    def _claimed(self, seen: Sequence[Detection], new: Sequence["_Live"]) -> NDArray[np.float64]:
+        """Give for each detection how much it overlaps where a gone or a new track was seen."""
+        others = [*self._gone, *new]
+        if not others or not seen:
+            return np.zeros(len(seen))
+        overlap = iou(
+            corners([track.last_seen for track in others]), corners([item.box for item in seen])
+        )
+        overlap[_differ([track.label for track in others], [item.label for item in seen])] = 0.0
+        best: NDArray[np.float64] = overlap.max(axis=0)
+        return best
 
     def _give_birth(self, detections: Sequence[Detection], t_us: int) -> None:
         for item in detections:
@@ -208,6 +223,7 @@ class _Live:
         "label",
         "last_hit_us",
         "last_look_us",
+        "last_seen",
         "misses",
         "predecessor",
         "score",
@@ -221,7 +237,7 @@ class _Live:
         self.predecessor = predecessor
         self.label = seen.label
         self.score = seen.score
-        self.box = seen.box
+        self.box = self.last_seen = seen.box
         self.misses = 0
         self.last_hit_us = self.last_look_us = self._first_us = self._at_us = t_us
         self.history: deque[TrackPoint] = deque([TrackPoint(t_us, seen.box, Sight.DETECTED)])
@@ -238,6 +254,11 @@ class _Live:
     def is_resting(self) -> bool:
         is_slow = math.hypot(*self._velocity) <= _RESTING_HEIGHTS_PER_S * self._size[1]
         return self.is_confirmed and not self.misses and is_slow
+
+    @property
+    def waiting_at(self) -> Box:
+        """Where it was seen, if it was missed since; else where it is."""
+        return self.last_seen if self.misses else self.box
 
     @property
     def is_known(self) -> bool:
@@ -295,6 +316,7 @@ class _Live:
         self._follow(_centre(seen.box), span_s)
         self._size = (seen.box.w, seen.box.h)
         self.box, self.score = seen.box, seen.score
+        self.last_seen = seen.box
         self._hits, self.misses = self._hits + 1, 0
         self.last_hit_us = self.last_look_us = self._at_us = t_us
         self.history[-1] = TrackPoint(t_us, seen.box, Sight.DETECTED)
@@ -363,16 +385,25 @@ def _match(
     share: float,
     min_overlap: float,
     t_us: int,
+    claimed: NDArray[np.float64] | None = None,
 ) -> tuple[list[_Live], list[Detection]]:
-    """Give each detection to the track it overlaps best; returns what is left of both."""
+    """Give each detection to the track it overlaps best; returns what is left of both.
+
+    One that lies where a gone or a new track was (`claimed`, its overlap with that) is nobody's
+    who should be elsewhere.
+    """
     if not tracks or not detections:
         return tracks, detections
-    overlap = iou(
-        grown(corners([track.box for track in tracks]), share),
-        grown(corners([item.box for item in detections]), share),
+    found = grown(corners([item.box for item in detections]), share)
+    overlap = np.maximum(  # who was missed may have stopped where it was seen
+        iou(grown(corners([track.box for track in tracks]), share), found),
+        iou(grown(corners([track.waiting_at for track in tracks]), share), found),
     )
     overlap[_differ([track.label for track in tracks], [item.label for item in detections])] = 0.0
     overlap[_too_far(tracks, detections, t_us)] = 0.0
+    if claimed is not None and (claimed >= _CLAIM_IOU).any():
+        plain = iou(corners([t.box for t in tracks]), corners([d.box for d in detections]))
+        overlap[(claimed >= _CLAIM_IOU) & (plain < _STRANGE_IOU)] = 0.0
     rows: set[int] = set()
     columns: set[int] = set()
     for place in np.argsort(-overlap, axis=None, kind="stable").tolist():

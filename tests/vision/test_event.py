@@ -40,10 +40,18 @@ def end(t: float, key: str = "1", reason: str = "left", **measured: float) -> Si
     return Signal(Phase.END, key, us(t), track_ids=(int(key),), measured=measured, reason=reason)
 
 
-def standing(t: float, *, track_id: int = 1, x: float = 0.5, seen: float | None = None, **more):
-    """A track that stands since 0 and was last seen at `seen`."""
+def standing(
+    t: float,
+    *,
+    track_id: int = 1,
+    x: float = 0.5,
+    seen: float | None = None,
+    since: float = 0.0,
+    **more,
+):
+    """A track that stands since `since` and was last seen at `seen`."""
     last = t if seen is None else seen
-    points = [(us(at / 5), x, 0.5) for at in range(int(last * 5) + 1)]
+    points = [(us(at / 5), x, 0.5) for at in range(int(since * 5), int(last * 5) + 1)]
     return track(points, track_id=track_id, t_us=us(t), **more)
 
 
@@ -128,7 +136,7 @@ def test_a_lost_object_that_comes_back_under_another_id_is_one_event():
     said = run.step(
         2.5,
         begin(2.2, "7"),
-        tracks=[standing(2.5, seen=1.0), standing(2.5, track_id=7, x=0.55)],
+        tracks=[standing(2.5, seen=1.0), standing(2.5, track_id=7, x=0.55, since=1.2)],
     )
     assert said == ()
     assert run.step(3.0, end(1.0, "1", "lost", dwell_s=1.0)) == ()
@@ -139,15 +147,16 @@ def test_a_lost_object_that_comes_back_under_another_id_is_one_event():
 
 
 @pytest.mark.parametrize(
-    ("x", "at", "is_seen"),
-    [(0.9, 2.5, False), (0.55, 4.5, False), (0.55, 2.6, True)],
-    ids=["too far", "too late", "the first is still there"],
+    ("x", "at", "is_seen", "since"),
+    [(0.9, 2.5, False, 1.2), (0.55, 4.5, False, 1.2), (0.55, 2.6, True, 1.2), (0.55, 2.5, False, 0)],
+    ids=["too far", "too late", "the first is still there", "stood beside it before"],
 )
-def test_somebody_else_is_another_event(x, at, is_seen):
+def test_somebody_else_is_another_event(x, at, is_seen, since):
     run = Run(host(merge_s=2.0))
     run.step(1.0, begin(0.0), tracks=[standing(1.0)])
     first = standing(at) if is_seen else standing(at, seen=1.0)
-    said = run.step(at, begin(at, "7"), tracks=[first, standing(at, track_id=7, x=x)])
+    other = standing(at, track_id=7, x=x, since=since)
+    said = run.step(at, begin(at, "7"), tracks=[first, other])
     assert [event.track_ids for event in said] == [(7,)]
 
 

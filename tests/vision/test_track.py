@@ -203,6 +203,40 @@ def test_a_lost_one_is_met_again_where_it_went():
     assert track.track_id == 1
 
 
+def test_who_comes_back_where_somebody_stood_is_not_taken_by_a_lost_neighbour():
+    one = tracker()
+    here, there = person(0.40), person(0.47)
+    for step in range(20):
+        one.step([here, there], us(step * 0.2))
+    for step in range(20, 35):  # one is hidden until its track has ended
+        one.step([there], us(step * 0.2))
+    one.step([], us(7.0))
+    for step in range(36, 40):  # and comes back while the other one is hidden
+        tracks = one.step([here], us(step * 0.2))
+    found = {track.track_id: track for track in tracks if not track.missing_s}
+    (back,) = found.values()
+    assert back.predecessor == 1
+    assert 2 not in found
+
+
+def test_a_known_track_does_not_jump():
+    one = tracker()
+    for step in range(10):
+        one.step([person(0.3)], us(step * 0.2))
+    tracks = one.step([person(0.36)], us(2.0))
+    assert [(track.track_id, track.missing_s > 0) for track in tracks] == [(1, True)]
+
+
+def test_one_who_stopped_while_missed_is_met_where_it_was_seen():
+    one = tracker()
+    for step in range(10):  # walks, and stops as it is lost
+        one.step([person(0.3 + 0.03 * step)], us(step * 0.2))
+    for step in range(10, 14):
+        one.step([], us(step * 0.2))
+    (track,) = one.step([person(0.57)], us(2.8))
+    assert (track.track_id, track.missing_s) == (1, 0.0)
+
+
 def test_labels_are_not_mixed():
     one = tracker()
     for step in range(4):
