@@ -43,7 +43,6 @@ class Played:
     told: tuple[Told, ...]
     closed: tuple[Event, ...]
     views: tuple[View, ...]  # what the rules saw
-    rule_ms: float  # mean of a step
 
 
 class Ids:
@@ -75,10 +74,11 @@ class Eye:
     """Stands for the detector, whose looks come from the scene."""
 
     model_id = "scene"
+    is_cropping = False
 
-    def detect(self, frame: object) -> tuple[Detection, ...]:
+    def detect(self, frame: object, areas: Sequence[Box] = ()) -> tuple[Detection, ...]:
         """See nothing."""
-        del frame
+        del frame, areas
         return ()
 
 
@@ -115,6 +115,11 @@ def camera_of(scene: Scene, **settings: Any) -> CameraConfig:
     )
 
 
+def detections_of(look: Look) -> list[Detection]:
+    """Give what the detector says in a look, strongest first."""
+    return [Detection(item.label, item.score, Box(*item.box)) for item in look.seen]
+
+
 class Chain:
     """The chain of one camera, fed with looks.
 
@@ -136,8 +141,7 @@ class Chain:
         closed: list[Event] = []
         views = []
         for look in seen:
-            found = [Detection(item.label, item.score, Box(*item.box)) for item in look.seen]
-            tracks = self.tracker.step(found, look.t_us)
+            tracks = self.tracker.step(detections_of(look), look.t_us)
             view = View(look.t_us, 0, self._names.published(tracks, look))
             views.append(view)
             result = self.pipeline.apply(view, look.t_us * _NS_PER_US)
@@ -145,7 +149,7 @@ class Chain:
                 raise RuntimeError(result.faults[0].reason)
             self._sort(result.events, view.t_us, told, closed)
         self._sort(self.pipeline.break_off("end"), seen[-1].t_us, told, closed)
-        return Played(tuple(told), tuple(closed), tuple(views), 0.0)
+        return Played(tuple(told), tuple(closed), tuple(views))
 
     def _sort(
         self, events: Sequence[Event], t_us: int, told: list[Told], closed: list[Event]

@@ -52,10 +52,7 @@ def identity(truth: Sequence[Frame], told: Sequence[Frame]) -> Identity:
         for one, other in _one_to_one(true_frame, told_frame, pairs, last):
             switches += last.get(one, other) != other
             last[one] = other
-    rows = sorted({one for one, _ in overlaps})
-    columns = sorted({other for _, other in overlaps})
-    gains = [[overlaps[one, other] for other in columns] for one in rows]
-    agreeing = sum(gains[row][column] for row, column in best_pairs(gains))
+    agreeing = best_pairs(overlaps)
     return Identity(agreeing, sum(map(len, truth)), sum(map(len, told)), switches)
 
 
@@ -67,48 +64,15 @@ def iou(one: Box, other: Box) -> float:
     return shared / max(1e-12, one[2] * one[3] + other[2] * other[3] - shared)
 
 
-def best_pairs(gains: Sequence[Sequence[float]]) -> list[tuple[int, int]]:
-    """Pair rows with columns so that the sum of gains is largest (Kuhn-Munkres, O(n^3))."""
-    if not gains or not gains[0]:
-        return []
-    if len(gains) > len(gains[0]):
-        turned = [list(column) for column in zip(*gains, strict=True)]
-        return sorted((row, column) for column, row in best_pairs(turned))
-    count, width = len(gains), len(gains[0])
-    row_price, column_price = [0.0] * (count + 1), [0.0] * (width + 1)
-    owner = [0] * (width + 1)  # row of each column, 0: none
-    for row in range(1, count + 1):
-        owner[0], column = row, 0
-        least, came, is_done = (
-            [float("inf")] * (width + 1),
-            [0] * (width + 1),
-            [False] * (width + 1),
-        )
-        while owner[column]:
-            is_done[column] = True
-            step, following = float("inf"), 0
-            for other in range(1, width + 1):
-                if is_done[other]:
-                    continue
-                cost = -gains[owner[column] - 1][other - 1]
-                slack = cost - row_price[owner[column]] - column_price[other]
-                if slack < least[other]:
-                    least[other], came[other] = slack, column
-                if least[other] < step:
-                    step, following = least[other], other
-            for other in range(width + 1):
-                if is_done[other]:
-                    row_price[owner[other]] += step
-                    column_price[other] -= step
-                else:
-                    least[other] -= step
-            column = following
-        while column:
-            owner[column] = owner[came[column]]
-            column = came[column]
-    return sorted(
-        (owner[column] - 1, column - 1) for column in range(1, width + 1) if owner[column]
-    )
+def best_pairs(gains: Mapping[tuple[int, int], int]) -> int:
+    """Pair one to one, the most agreeing first; gives the sum, at most that of the best pairing."""
+    total = 0
+    rows: set[int] = set()
+    columns: set[int] = set()
+    for (row, column), gain in sorted(gains.items(), key=lambda item: (-item[1], item[0])):
+        if row not in rows and column not in columns:
+            total, rows, columns = total + gain, rows | {row}, columns | {column}
+    return total
 
 
 def _pairs(true_frame: Frame, told_frame: Frame) -> list[tuple[int, int]]:

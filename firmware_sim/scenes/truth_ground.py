@@ -91,7 +91,8 @@ def congestion(case: Case) -> list[Truth]:
 
 def _is_measured(case: Case, row: int) -> Bools:
     is_whole = case.seen.is_whole
-    return case.seen.is_seen[row] if is_whole is None else case.seen.is_seen[row] & is_whole[row]
+    is_seen = case.seen.is_seen[row]
+    return np.asarray(is_seen if is_whole is None else is_seen & is_whole[row])
 
 
 def _in_zone(case: Case, row: int) -> Bools:

@@ -148,7 +148,12 @@ def test_a_lost_object_that_comes_back_under_another_id_is_one_event():
 
 @pytest.mark.parametrize(
     ("x", "at", "is_seen", "since"),
-    [(0.9, 2.5, False, 1.2), (0.55, 4.5, False, 1.2), (0.55, 2.6, True, 1.2), (0.55, 2.5, False, 0)],
+    [
+        (0.9, 2.5, False, 1.2),
+        (0.55, 4.5, False, 1.2),
+        (0.55, 2.6, True, 1.2),
+        (0.55, 2.5, False, 0),
+    ],
     ids=["too far", "too late", "the first is still there", "stood beside it before"],
 )
 def test_somebody_else_is_another_event(x, at, is_seen, since):

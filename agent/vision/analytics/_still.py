@@ -86,38 +86,46 @@ def _follow(
     stand: Stand | None, track: Track, terms: Terms
 ) -> tuple[Stand | None, Sequence[Signal]]:
     """Take what was newly detected of a track."""
-    signals: list[Signal] = []
-    if stand is not None and stand.track_id != track.track_id:
-        key = stand.key if stand.is_told else track.track_id
-        stand = replace(stand, track_id=track.track_id, key=key)
-        if stand.is_told:
-            signals.append(_signal(stand, Phase.UPDATE, stand.seen_us, {}))
+    stand, signals = (None, []) if stand is None else _take_over(stand, track)
     for point in sights_since(track, None if stand is None else stand.seen_us):
-        foot = point.box.foot
         if stand is not None and point.t_us - stand.seen_us > terms.grace_s * _US_PER_S:
             signals += _end(stand, stand.seen_us, LOST)
             stand = None
-        if stand is not None and (passed_us := _passed(stand, foot, point.t_us, terms)) is not None:
-            if stand.strayed_us is None:
-                stand = replace(stand, seen_us=point.t_us, foot=foot, strayed_us=passed_us)
-                continue
-            signals += _end(stand, stand.strayed_us, MOVED)
-            stand = None
-        if stand is None:
-            stand = _new(track, point, terms)
-            continue
-        weight = 1.0 / min(stand.looks + 1, _MEMORY)
-        stand = replace(
-            stand,
-            seen_us=point.t_us,
-            foot=foot,
-            spot=geometry.between(stand.spot, foot, weight),
-            looks=stand.looks + 1,
-            strayed_us=None,
-        )
-    if stand is not None:
-        stand = replace(stand, score=track.score)
-    return stand, signals
+        if stand is not None:
+            stand, said = _look(stand, point, terms)
+            signals += said
+        stand = stand or _new(track, point, terms)
+    return None if stand is None else replace(stand, score=track.score), signals
+
+
+def _take_over(stand: Stand, track: Track) -> tuple[Stand, list[Signal]]:
+    """Carry a stand on under its successor's id."""
+    if stand.track_id == track.track_id:
+        return stand, []
+    if not stand.is_told:
+        return replace(stand, track_id=track.track_id, key=track.track_id), []
+    moved = replace(stand, track_id=track.track_id)
+    return moved, [_signal(moved, Phase.UPDATE, moved.seen_us, {})]
+
+
+def _look(stand: Stand, point: TrackPoint, terms: Terms) -> tuple[Stand | None, Sequence[Signal]]:
+    """Take a look at one that stands; it is None once it has moved."""
+    foot = point.box.foot
+    passed_us = _passed(stand, foot, point.t_us, terms)
+    if passed_us is not None and stand.strayed_us is None:
+        return replace(stand, seen_us=point.t_us, foot=foot, strayed_us=passed_us), ()
+    if passed_us is not None:
+        return None, _end(stand, stand.strayed_us or passed_us, MOVED)
+    weight = 1.0 / min(stand.looks + 1, _MEMORY)
+    kept = replace(
+        stand,
+        seen_us=point.t_us,
+        foot=foot,
+        spot=geometry.between(stand.spot, foot, weight),
+        looks=stand.looks + 1,
+        strayed_us=None,
+    )
+    return kept, ()
 
 
 def _new(track: Track, here: TrackPoint, terms: Terms) -> Stand:

@@ -75,7 +75,8 @@ def step(
         if drive is None:
             drive, said = _begin(found, track, view, rule)
         elif not _is_inside(track, rule, places):
-            drive, said = None, [_signal(drive, Phase.END, view.t_us, track, "left")]
+            said = [_signal(drive, Phase.END, view.t_us, track, "left")]
+            drive = None
         else:
             drive, said = _carry_on(drive, found, track, view, rule)
         signals += said
@@ -134,7 +135,7 @@ def _signal(drive: Drive, phase: Phase, t_us: int, track: Track | None, reason: 
         track_ids=(drive.track_id,),
         measured={
             "speed_kmh": geometry.rounded(fastest.speed_kmh),
-            "error_kmh": geometry.rounded(fastest.error_kmh),
+            "error_kmh": geometry.rounded(fastest.told_error_kmh),
             "length_m": geometry.rounded(fastest.length_m),
             "samples": float(fastest.samples),
         },
