@@ -12,7 +12,7 @@ from typing import Any
 
 from agent.app import DATABASE
 from agent.core.errors import StorageError
-from agent.device import inspect
+from agent.device import inspect, status
 from firmware_sim import broker as broker_sim
 from firmware_sim.demo import ROOT, WAITING, Screen, Stage, free_port, fresh, prepare
 from firmware_sim.faultfs import unmount
@@ -132,6 +132,11 @@ class Scene(Stage):
             self.processes.pop("agent", None)
             self.start_agent()
 
+    def has_spoken(self) -> bool:
+        """Whether the agent that runs now has written its status."""
+        process = self.processes.get("agent")
+        return process is not None and status.read(self.state).get("pid") == process.pid
+
     def counts(self) -> dict[str, int]:
         """Give how much of everything the agent holds; empty while its database cannot be read."""
         try:
@@ -173,7 +178,7 @@ class Scene(Stage):
             if sys.stdout.isatty():
                 screen.progress("  ".join(f"{name} {waiting[name]}" for name in WAITING))
             has_any = now.get("events_closed", 0) > 0 or self.has_damage
-            return bool(now) and has_any and not any(waiting.values())
+            return self.has_spoken() and bool(now) and has_any and not any(waiting.values())
 
         # Twice: an event that closes now makes a clip a moment later.
         return all(self.until(is_drained, limit_s) for _ in range(2))

@@ -6,6 +6,7 @@ from tests.crash import invariant
 from tests.crash.faults.fault import Fault
 
 PAGE_BYTES = 4096
+GOES_ON_S = 60.0
 
 
 class _Damage(Fault):
@@ -26,6 +27,10 @@ class _Damage(Fault):
 
     def heal(self, scene):
         scene.start_agent()
+        self._has_worked = scene.wait_for_events(1, GOES_ON_S)
+
+    def judge(self, scene):
+        return [] if self._has_worked else [f"no event within {GOES_ON_S:.0f} s of the start"]
 
 
 class FlippedBytes(_Damage):
