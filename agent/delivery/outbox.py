@@ -143,6 +143,17 @@ class Outbox:
             )
         )
 
+    def earlier(self) -> list[dict[str, object]]:
+        """Give the last number that an earlier boot gave in each lane this one has not used yet."""
+        with self._store.reading() as connection:
+            rows = connection.execute("SELECT key, value FROM meta WHERE key LIKE 'seq/%'")
+            given = [(row["key"].removeprefix("seq/"), *row["value"].split()) for row in rows]
+        return [
+            {"boot": int(boot), "lane": lane, "last": int(last)}
+            for lane, boot, last in given
+            if int(boot) < self._boot
+        ]
+
     def depths(self) -> dict[str, int]:
         """Give how many rows wait, by lane, and how many are set aside."""
         depths = {lane.value: 0 for lane in Lane} | {QUARANTINE: 0}

@@ -45,25 +45,19 @@ def note(
     """
     series = Series(envelope["device"], envelope["boot"], envelope["lane"])
     seq: int = envelope["seq"]
-    row = connection.execute(
-        "SELECT seq FROM lane_mark WHERE device = ? AND boot = ? AND lane = ?", series.key
-    ).fetchone()
-    last = 0 if row is None else int(row["seq"])
-    if seq <= last:
+    if not _reach(connection, series, seq, seq - 1, (now_ms, now_ms + ask_after_ms)):
         _cut(connection, series, seq, seq)
-        return
-    connection.execute(
-        "INSERT INTO lane_mark (device, boot, lane, seq) VALUES (?, ?, ?, ?)"
-        " ON CONFLICT (device, boot, lane) DO UPDATE SET seq = excluded.seq",
-        (*series.key, seq),
-    )
-    if seq > last + 1 and _has_room(connection, series.device):
-        connection.execute(
-            "INSERT OR REPLACE INTO gap (device, boot, lane, first_seq, last_seq, since_utc_ms,"
-            " state, ask_utc_ms) VALUES (?, ?, ?, ?, ?, ?, 'open', ?)",
-            (*series.key, last + 1, seq - 1, now_ms, now_ms + ask_after_ms),
-        )
-        _log.info("messages not here yet", **_words(series, last + 1, seq - 1))
+
+
+def note_earlier(
+    connection: sqlite3.Connection, envelope: wire.Json, now_ms: int, ask_after_ms: int
+) -> None:
+    """Take from a birth how far earlier boots have counted: what was lost at their end shows."""
+    for item in envelope["body"].get("numbers", ()):
+        if item["boot"] < envelope["boot"]:
+            series = Series(envelope["device"], item["boot"], item["lane"])
+            times_ms = (now_ms, now_ms + ask_after_ms)
+            _reach(connection, series, item["last"], item["last"], times_ms)
 
 
 def tell(
@@ -101,6 +95,34 @@ def tell_evicted(connection: sqlite3.Connection, envelope: wire.Json) -> None:
     for item in envelope["body"].get("removed", ()):
         series = Series(envelope["device"], item["boot"], item["lane"])
         tell(connection, series, (item["from"], item["to"]), EVICTED, None)
+
+
+def _reach(
+    connection: sqlite3.Connection, series: Series, seq: int, until: int, times_ms: tuple[int, int]
+) -> bool:
+    """Move the mark up to `seq` and open a gap from the old one to `until`; false if not upwards.
+
+    `times_ms` is now, and when to ask, by the centre's wall clock.
+    """
+    row = connection.execute(
+        "SELECT seq FROM lane_mark WHERE device = ? AND boot = ? AND lane = ?", series.key
+    ).fetchone()
+    last = 0 if row is None else int(row["seq"])
+    if seq <= last:
+        return False
+    connection.execute(
+        "INSERT INTO lane_mark (device, boot, lane, seq) VALUES (?, ?, ?, ?)"
+        " ON CONFLICT (device, boot, lane) DO UPDATE SET seq = excluded.seq",
+        (*series.key, seq),
+    )
+    if until > last and _has_room(connection, series.device):
+        connection.execute(
+            "INSERT OR REPLACE INTO gap (device, boot, lane, first_seq, last_seq, since_utc_ms,"
+            " state, ask_utc_ms) VALUES (?, ?, ?, ?, ?, ?, 'open', ?)",
+            (*series.key, last + 1, until, *times_ms),
+        )
+        _log.info("messages not here yet", **_words(series, last + 1, until))
+    return True
 
 
 def _cut(

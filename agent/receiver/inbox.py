@@ -102,6 +102,8 @@ class Inbox:
         ).rowcount
         if is_new:
             gaps.note(connection, envelope, now_ms, self._ask_after_ms)
+            if envelope["kind"] == "birth":
+                gaps.note_earlier(connection, envelope, now_ms, self._ask_after_ms)
         if is_new and envelope["kind"].startswith("event/"):
             body = envelope["body"]
             values = {name: body[name] for name in _EVENT_FIELDS}

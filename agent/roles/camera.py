@@ -54,6 +54,7 @@ def build(kit: Kit) -> Supervisor:
         config.time.position_s,
     )
     outbox = Outbox(store, topics, clock, kit.boot, times.state)
+    numbers = outbox.earlier()
     intake = Intake(store, outbox, clock)
     disks = Disks(config.state_dir, store, clock, config.device, config.recording.folders)
     recover(store, disks, note)
@@ -77,7 +78,7 @@ def build(kit: Kit) -> Supervisor:
         live_sessions(config.broker, config.delivery, topics, kit.boot, clock),
         outbox,
         lambda document: receipt.check_row_receipt(document, kit.centre_key, config.device),
-        lambda: kit.birth([camera.id for camera in config.cameras], intake.model),
+        lambda: kit.birth([camera.id for camera in config.cameras], intake.model, numbers),
         clock,
         config.delivery,
     )

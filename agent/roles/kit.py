@@ -45,7 +45,9 @@ class Kit:
         with self.store.reading() as connection:
             return custody.signed_head(connection, self.key, self.clock, self.config.device)
 
-    def birth(self, cameras: Sequence[str], model: str) -> Mapping[str, object]:
+    def birth(
+        self, cameras: Sequence[str], model: str, numbers: Sequence[Mapping[str, object]]
+    ) -> Mapping[str, object]:
         """Give the body of the birth message."""
         return {
             "agent": f"outpost {__version__}",
@@ -54,4 +56,5 @@ class Kit:
             "cameras": list(cameras),
             "model": model,
             "keyid": self.key.keyid,
+            "numbers": list(numbers),
         }

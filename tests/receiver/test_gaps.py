@@ -121,3 +121,20 @@ def test_a_late_number_takes_itself_out_of_either_kind(state):
             gaps.tell(connection, SERIES, (1, 9), "quarantined", {"signed": 1})
         come(connection, 3)
         assert spans(connection, state) == [(2, 2)]
+
+
+def test_a_birth_shows_what_was_lost_at_the_end_of_an_earlier_boot():
+    with connect() as connection:
+        come(connection, 1, 2)
+        numbers = [{"boot": 1, "lane": "telemetry", "last": 5}]
+        numbers += [
+            {"boot": 2, "lane": "alarm", "last": 9},
+            {"boot": 3, "lane": "alarm", "last": 9},
+        ]
+        birth = {"device": "cam-1", "boot": 2, "body": {"numbers": numbers}}
+        gaps.note_earlier(connection, birth, 1000, 60)
+        assert spans(connection) == [(3, 5)]
+        come(connection, 4)
+        gaps.note_earlier(connection, birth, 1000, 60)
+        gaps.note_earlier(connection, {**birth, "body": {}}, 1000, 60)
+        assert spans(connection) == [(3, 3), (5, 5)]
