@@ -31,6 +31,8 @@ _QUERIES: Mapping[str, str] = {
     "segments": "SELECT id, camera, state, path, start_utc_ns, end_utc_ns, packets, size_bytes,"
     " sha256 FROM segment ORDER BY id DESC LIMIT ?",
     "gaps": "SELECT * FROM gap ORDER BY id DESC LIMIT ?",
+    "commands": "SELECT command_id, word, utc_ns, state, detail FROM command ORDER BY id DESC"
+    " LIMIT ?",
     "custody": "SELECT seq, utc_ms, kind, subject, detail, previous, hash FROM custody"
     " ORDER BY seq LIMIT ?",
 }
