@@ -40,16 +40,16 @@ MS_NOSUID_NODEV = 2 | 4
 MNT_DETACH = 2
 FH_GIVEN = 1
 SIZE_GIVEN, MODE_GIVEN, MTIME_GIVEN, MTIME_NOW = 8, 1, 32, 256
-CHANGES = {"create", "mkdir", "unlink", "rmdir", "rename", "write", "setattr", "fallocate"}
+CHANGES = {"create", "mkdir", "unlink", "rmdir", "rename", "link", "write", "setattr", "fallocate"}
 
 
 @dataclass(slots=True)
 class Pending:
     """A change of names that is not durable yet."""
 
-    kind: str  # create, mkdir, remove, rename
+    kind: str  # create, mkdir, remove, rename, link
     path: str
-    target: str = ""
+    target: str = ""  # where a rename goes to, what a link is another name of
     inode: int = 0
 
 
@@ -78,8 +78,8 @@ class Durable:
     def note(self, kind: str, path: str, target: str = "", inode: int = 0) -> None:
         """Remember a change of names; a file that lost its last name is of no more interest."""
         self._pending.append(Pending(kind, path, target, inode))
-        if kind == "remove":
-            self._homes.pop(inode, None)
+        if kind == "remove" and self._homes.get(inode) == path:
+            del self._homes[inode]
 
     def wrote(self, inode: int, start: int, end: int) -> None:
         """Remember that bytes changed."""
@@ -121,6 +121,11 @@ class Durable:
             Path(folder).mkdir(parents=True, exist_ok=True)
             if change.kind == "create" and change.inode not in self._homes:
                 Path(path).touch()
+                self._homes[change.inode] = change.path
+        elif change.kind == "link":
+            if os.path.lexists(target) and not os.path.lexists(path):
+                Path(_folder(path)).mkdir(parents=True, exist_ok=True)
+                os.link(target, path)
                 self._homes[change.inode] = change.path
         elif not os.path.lexists(path):
             return  # it was never durable
@@ -194,6 +199,7 @@ class FaultFs:
             10: ("unlink", self._remove),
             11: ("rmdir", self._remove),
             12: ("rename", lambda node, body: self._rename(node, body, 8)),
+            13: ("link", self._link),
             14: ("open", self._open),
             15: ("read", self._read),
             16: ("write", self._write),
@@ -332,6 +338,13 @@ class FaultFs:
         self.durable.note("rename", paths[0], paths[1])
         self._names.move(before, after)
         return b""
+
+    def _link(self, node: int, body: bytes) -> bytes:
+        old, name = self._names.path(struct.unpack_from("<Q", body)[0]), _text(body[8:])
+        new = f"{self._names.path(node)}/{name}"
+        os.link(self._work + old, self._work + new)
+        self.durable.note("link", new, old, os.lstat(self._work + new).st_ino)
+        return self._entry(node, name)
 
     def _open(self, node: int, body: bytes) -> bytes:
         flags = struct.unpack_from("<I", body)[0]

@@ -78,6 +78,22 @@ def test_a_synced_folder_keeps_its_names(tmp_path):
     assert (disk.root / "new" / "file").read_bytes() == b"kept"
 
 
+def test_another_name_of_a_file_lasts_when_its_folder_is_synced(tmp_path):
+    disk = Mounted(tmp_path)
+    with (disk.place / "first").open("wb") as stream:
+        stream.write(b"kept")
+        stream.flush()
+        os.fsync(stream.fileno())
+    (disk.place / "second").hardlink_to(disk.place / "first")
+    (disk.place / "first").unlink()
+    folder = os.open(disk.place, os.O_RDONLY)
+    os.fsync(folder)
+    os.close(folder)
+    (disk.place / "third").hardlink_to(disk.place / "second")
+    assert disk.end("cut") == ["second"]
+    assert (disk.root / "second").read_bytes() == b"kept"
+
+
 def test_an_orderly_end_keeps_everything(tmp_path):
     disk = Mounted(tmp_path)
     content = os.urandom(3_000_000)

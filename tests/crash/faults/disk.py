@@ -63,10 +63,11 @@ class _Faulty(Fault):
         return needs_root() or ("" if os.access("/dev/fuse", os.W_OK) else "needs /dev/fuse")
 
     def inject(self, scene, dice):
-        self._ground = Faulty(scene, "agent")
+        side = dice.choice(("agent", "agent", "receiver"))
+        self._ground = Faulty(scene, side)
         self._ground.enter()
         time.sleep(dice.uniform(*AT_WORK_S))
-        return f"agent's disk: {self.strike()}"
+        return f"{side}'s disk: {self.strike()}"
 
     def heal(self, scene):
         self._ground.order()
@@ -76,7 +77,7 @@ class _Faulty(Fault):
 
 class ReadOnly(_Faulty):
     name = "read-only"
-    about = "the agent's disk refuses every change"
+    about = "the agent's or the receiver's disk refuses every change"
     what = "read-only"
 
     def strike(self):
@@ -86,7 +87,7 @@ class ReadOnly(_Faulty):
 
 class EioRead(_Faulty):
     name = "eio-read"
-    about = "every read of the agent's disk that is not in memory fails"
+    about = "every read of the agent's or the receiver's disk that is not in memory fails"
     what = "EIO on read"
 
     def strike(self):
@@ -96,7 +97,7 @@ class EioRead(_Faulty):
 
 class EioWrite(_Faulty):
     name = "eio-write"
-    about = "every write of the agent's disk fails"
+    about = "every write of the agent's or the receiver's disk fails"
     what = "EIO on write"
 
     def strike(self):
@@ -106,7 +107,7 @@ class EioWrite(_Faulty):
 
 class EioSync(_Faulty):
     name = "eio-fsync"
-    about = "every fsync of the agent's disk fails"
+    about = "every fsync of the agent's or the receiver's disk fails"
     what = "EIO on fsync"
 
     def strike(self):
@@ -116,7 +117,7 @@ class EioSync(_Faulty):
 
 class PowerCut(_Faulty):
     name = "power-cut"
-    about = "the agent ends at once and its disk forgets what was not synced"
+    about = "agent or receiver ends at once and its disk forgets what was not synced"
     lasts_s = (0.0, 1.0)
     is_agent_expected = False
 
