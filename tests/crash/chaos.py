@@ -243,10 +243,12 @@ class Suite:
         if scene is None:
             return
         wrong = []
-        if scene.stop("agent", 20.0) != 0:
-            wrong.append("the agent did not stop cleanly")
-        wrong += invariant.broken_at_the_end(scene)
-        scene.clear()
+        try:
+            if scene.stop("agent", 20.0) != 0:
+                wrong.append("the agent did not stop cleanly")
+            wrong += invariant.broken_at_the_end(scene)
+        finally:
+            scene.clear()
         for line in wrong:
             self._screen.say(f"end of scene: BROKEN: {line}")
         if wrong:
