@@ -35,8 +35,10 @@ class Area:
     ) -> Iterator[tuple[int, Point, bool]]:
         """Walk in small steps from one look to the next; gives when, where, and whether inside."""
         (begin_us, start), (end_us, goal) = begin, end
-        count = min(_MAX_STEPS, max(1, math.ceil(math.dist(start, goal) / _STEP_FRAC)))
-        before = self.depth(start)
+        way, before = math.dist(start, goal), self.depth(start)
+        if (before if is_inside else -before) > way + self.margin_frac:
+            return  # too far from the border to reach it
+        count = min(_MAX_STEPS, max(1, math.ceil(way / _STEP_FRAC)))
         for index in range(1, count + 1):
             here = self.depth(geometry.between(start, goal, index / count))
             limit = -self.margin_frac if is_inside else self.margin_frac
