@@ -20,6 +20,7 @@ from agent.core import log
 from agent.core.clock import Clock, watch
 from agent.core.errors import OutboxFull, StorageError, StoreCorrupt
 from agent.core.files import sync_directory
+from agent.core.upkeep import Upkeep
 
 T = TypeVar("T")
 
@@ -29,6 +30,7 @@ BUSY_TIMEOUT_S = 5.0
 PAGE_BYTES = 4096
 SLOW_COMMIT_S = 1.0
 QUEUE_ITEMS = 4096
+IDLE_S = 0.5  # without work for so long there is time for upkeep
 
 _log = log.get(__name__)
 
@@ -155,13 +157,22 @@ class Store:
         return target
 
     def _write_for_ever(self, connection: sqlite3.Connection) -> None:
+        upkeep = Upkeep(self.path)
         with closing(connection):
-            while (first := self._queue.get()) is not None:
+            upkeep.prepare(connection)
+            is_last = False
+            while not is_last:
+                try:
+                    first = self._queue.get(timeout=IDLE_S)
+                except queue.Empty:
+                    upkeep.idle(connection)
+                    continue
+                if first is None:
+                    return
                 batch, is_last = self._batch(first)
                 with watch(self._clock, "sqlite commit", SLOW_COMMIT_S):
                     _commit(connection, batch)
-                if is_last:
-                    return
+                upkeep.committed(connection)
 
     def _batch(self, first: _Work) -> tuple[list[_Work], bool]:
         batch, size_bytes = [first], first.size_bytes

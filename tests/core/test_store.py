@@ -4,6 +4,7 @@ import sqlite3
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from contextlib import closing, suppress
@@ -11,10 +12,12 @@ from pathlib import Path
 
 import pytest
 
+from agent.core import upkeep
 from agent.core.clock import RealClock
 from agent.core.errors import OutboxFull, StorageError
 from agent.core.schema import DEVICE_MIGRATIONS
-from agent.core.store import Store, migrate, read_only
+from agent.core.store import PAGE_BYTES, Store, migrate, read_only
+from agent.receiver.schema import RECEIVER_MIGRATIONS
 
 ROOT = Path(__file__).parents[2]
 NUMBERS = ("CREATE TABLE number (n INTEGER PRIMARY KEY, text BLOB) STRICT;",)
@@ -295,6 +298,66 @@ def test_the_device_schema_stands_and_its_checks_bite(make: Callable[..., Store]
     store.write(lambda connection: connection.execute(make_row, ("b",)))
     with store.reading() as connection:
         assert connection.execute("SELECT id FROM outbox").fetchone()[0] == 2, "no id comes back"
+
+
+@pytest.mark.parametrize("migrations", [DEVICE_MIGRATIONS, RECEIVER_MIGRATIONS])
+def test_an_upgraded_schema_equals_a_fresh_one(migrations: tuple[str, ...], tmp_path: Path) -> None:
+    def schema(path: Path) -> list[tuple[str, ...]]:
+        with closing(sqlite3.connect(path)) as connection:
+            query = "SELECT type, name, tbl_name, sql FROM sqlite_schema ORDER BY type, name"
+            return [tuple(row) for row in connection.execute(query)]
+
+    def opened(path: Path, steps: tuple[str, ...]) -> None:
+        store = Store(path, steps, RealClock())
+        store.open()
+        store.close()
+
+    opened(tmp_path / "fresh.db", migrations)
+    for version in range(len(migrations)):
+        path = tmp_path / f"from-{version}.db"
+        opened(path, migrations[:version])
+        opened(path, migrations)
+        assert schema(path) == schema(tmp_path / "fresh.db")
+
+
+def test_freed_pages_go_back_to_the_disk(make: Callable[..., Store], tmp_path: Path) -> None:
+    store = make()
+    for number in range(40):
+        store.write(insert(number, b"x" * 200_000), 200_000)
+    full = pages(store)
+    store.write(lambda connection: connection.execute("DELETE FROM number WHERE n > 0"))
+    deadline_s = time.monotonic() + 30
+    while pages(store) > full // 4 and time.monotonic() < deadline_s:
+        time.sleep(0.1)
+    assert full > 1900
+    assert pages(store) < full // 4
+    store.close()
+    assert (tmp_path / "outpost.db").stat().st_size < full * PAGE_BYTES // 4
+    assert stored(tmp_path / "outpost.db") == [0]
+
+
+def pages(store: Store) -> int:
+    with store.reading() as connection:
+        return connection.execute("PRAGMA page_count").fetchone()[0]
+
+
+def test_the_log_is_bounded_once_no_reader_needs_it(
+    make: Callable[..., Store], tmp_path: Path
+) -> None:
+    store, log = make(), tmp_path / "outpost.db-wal"
+
+    def fill(first: int) -> None:
+        for number in range(first, first + 2 * upkeep.LOOK_COMMITS):
+            store.write(insert(number, b"x" * 300_000))
+
+    with store.reading() as connection:
+        connection.execute("BEGIN")
+        connection.execute("SELECT count(*) FROM number").fetchone()
+        fill(0)
+        assert log.stat().st_size > upkeep.LOG_BYTES  # the reader still sees what was
+        connection.execute("COMMIT")
+    fill(1000)
+    assert log.stat().st_size <= upkeep.LOG_BYTES + upkeep.LOOK_COMMITS * 310_000
 
 
 def test_a_closed_store_refuses_and_closes_twice(make: Callable[..., Store]) -> None:
