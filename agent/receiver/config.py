@@ -29,6 +29,7 @@ class ReceiverConfig:
     keep_free_bytes: int = 256 << 20  # of the disk, for the index and for other programs
     max_chunk_bytes: int = 256 << 10
     rate_bytes_per_s: int = 0  # 0: no limit
+    ack_timeout_s: float = 30.0  # unacknowledged by the broker for so long: a new connection
     replay_after_s: float = 60.0  # how long a missing number may be on its way
 
     def __post_init__(self) -> None:

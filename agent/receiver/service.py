@@ -9,7 +9,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 
 from agent.core import log, wire
-from agent.core.clock import Clock
+from agent.core.clock import NS_PER_S, Clock
 from agent.core.errors import AgentError, MalformedMessage, StorageError, UplinkDown
 from agent.core.store import Store
 from agent.core.wire import Address, Topics
@@ -87,7 +87,8 @@ class Receiver:
         self._rows = RowReceipts(config.name, key, clock)
         self._rejects = Rejects(store, clock)
         self._out: deque[tuple[str, bytes]] = deque(maxlen=MOST_WAITING)
-        self._in_flight: set[int] = set()
+        self._clock = clock
+        self._in_flight: dict[int, int] = {}  # token: when it went, oldest first
 
     def run(self, stop: threading.Event, progress: Callable[[], None]) -> None:
         """Serve until `stop`; connection losses are dealt with here.
@@ -115,6 +116,7 @@ class Receiver:
         while not stop.is_set():
             self._turn(session.poll(BUSY_POLL_S if self.is_busy else POLL_S))
             self._send(session)
+            self._check_overdue()
             progress()
 
     def _turn(self, events: Sequence[SessionEvent]) -> None:
@@ -130,7 +132,7 @@ class Receiver:
         self._sign_due()
         for found in events:
             if isinstance(found, Acked):
-                self._in_flight.discard(found.token)
+                self._in_flight.pop(found.token, None)
             elif isinstance(found, Lost):
                 raise UplinkDown(found.reason)
 
@@ -218,8 +220,18 @@ class Receiver:
     def _send(self, session: Session) -> None:
         while self._out and len(self._in_flight) < session.receive_maximum:
             topic, payload = self._out[0]
-            self._in_flight.add(session.publish(topic, payload))
+            self._in_flight[session.publish(topic, payload)] = self._clock.mono_ns()
             self._out.popleft()
+
+    def _check_overdue(self) -> None:
+        """Begin anew where the broker acknowledges nothing: a full window would end every answer.
+
+        Devices ask again for what was lost with the connection.
+        """
+        oldest_ns = next(iter(self._in_flight.values()), None)
+        limit_s = self._config.ack_timeout_s
+        if oldest_ns is not None and self._clock.mono_ns() - oldest_ns > limit_s * NS_PER_S:
+            raise UplinkDown(f"no acknowledgement in {limit_s:g} s")
 
 
 def _decoded(schema: str, payload: bytes) -> wire.Json:

@@ -51,6 +51,21 @@ def test_event_is_stored_and_signed_for_again_whenever_it_comes(rig):
     assert len(contents(rig.store_dir)["events"]) == 1
 
 
+def test_a_broker_that_acknowledges_nothing_does_not_end_the_answers(tmp_path):
+    rig = Rig(tmp_path, ack_timeout_s=0.5)
+    rig.wire.has_acks = False
+    for number in range(1, Wire.receive_maximum + 5):  # more than the window holds
+        rig.send("event/zone_enter", rig.device.envelope(number))
+        rig.quiet()
+    rig.wire.has_acks = True
+    deadline = time.monotonic() + 20
+    while not rig.wire.closed and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert rig.wire.closed, "it waited on the old connection"
+    assert is_alive(rig, 900)
+    rig.close()
+
+
 def test_telemetry_is_stored_without_a_receipt(rig):
     body = {"state": "streaming", "since_utc_ms": 1, "detail": ""}
     rig.send("state/west", rig.device.envelope(1, "state/west", body, lane="state"))
