@@ -105,11 +105,12 @@ def gather(
         if recording.path.is_file() and (not is_lenient or _is_readable(recording))
     ]
     parts = _parts(there, tails, [(row["from_utc_ns"], row["to_utc_ns"]) for row in rows.gaps])
-    sources = [(row["sha256"], row["start_utc_ns"] // NS_PER_MS) for row in rows.recorded]
-    sources += [("", tail.packets[0].utc_ns // NS_PER_MS) for tail in tails]
+    begun = [(row["sha256"], row["start_utc_ns"]) for row in rows.recorded]
+    begun += [("", tail.packets[0].utc_ns) for tail in tails]
     return Footage(
         parts=tuple(_within(part, span) for part in parts),
-        sources=tuple(sources),
+        # A box without a clock is in 1970, and its first pictures are older than that.
+        sources=tuple((sha256, max(0, start_ns // NS_PER_MS)) for sha256, start_ns in begun),
         camera_offset_ms=_offset_ms(rows.recorded),
         reasons=tuple(dict.fromkeys(row["reason"] for row in rows.gaps)),
         is_settled=rows.growing <= set(names) and all(is_whole for _, is_whole in found),
