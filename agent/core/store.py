@@ -122,6 +122,7 @@ class Store:
             self.path, timeout=BUSY_TIMEOUT_S, isolation_level=None, check_same_thread=False
         )
         connection.row_factory = sqlite3.Row
+        connection.text_factory = _text
         try:
             self._prepare(connection)
         except sqlite3.DatabaseError as error:
@@ -202,7 +203,13 @@ def read_only(path: Path) -> sqlite3.Connection:
     except sqlite3.DatabaseError as error:
         raise StorageError(f"store {path}: {error}") from error
     connection.row_factory = sqlite3.Row
+    connection.text_factory = _text
     return connection
+
+
+def _text(stored: bytes) -> str:
+    """Read text of which a disk may have changed a byte: that costs one row, not all reading."""
+    return stored.decode(errors="replace")
 
 
 def migrate(connection: sqlite3.Connection, migrations: Sequence[str], path: Path) -> None:

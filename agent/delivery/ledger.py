@@ -7,6 +7,7 @@ the clip it completes and the custody entries change in one transaction.
 import json
 import sqlite3
 from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from agent.core.wire import Json
 
 SMALL_FILE_BYTES = 256 * 1024  # snapshots and paths go before clips
 REFUSED_KIND = "state/files"
+MANIFEST_NAME = "manifest.json"  # of the folder that was sealed
 _REASON_LETTERS = 256
 _COLUMNS = "fid, clip_id, path, name, size_bytes, sha256, leaf_root, manifest, event_ids, state"
 
@@ -112,7 +114,7 @@ class Ledger:
                 " ORDER BY size_bytes > ?, created_utc_ns, size_bytes, fid LIMIT ?",
                 (*exclude, SMALL_FILE_BYTES, limit),
             ).fetchall()
-        return tuple(map(_transfer, rows))
+        return tuple(_transfer(row, self._state_dir) for row in rows)
 
     def find(self, fid: str) -> Transfer | None:
         """Give one transfer."""
@@ -121,7 +123,7 @@ class Ledger:
                 f"SELECT {_COLUMNS} FROM transfer WHERE fid = ?",  # noqa: S608 - constant columns
                 (fid,),
             ).fetchone()
-        return None if row is None else _transfer(row)
+        return None if row is None else _transfer(row, self._state_dir)
 
     def refuse(self, transfer: Transfer, reason: str) -> None:
         """Stop sending a file, visibly, here and in the message `state/files`; it stays."""
@@ -219,7 +221,8 @@ def _json(document: Mapping[str, object]) -> str:
     return wire.encode(document).decode()
 
 
-def _transfer(row: sqlite3.Row) -> Transfer:
+def _transfer(row: sqlite3.Row, state_dir: Path) -> Transfer:
+    """Read a row; what a disk has made of one row must not keep the others waiting."""
     return Transfer(
         fid=row["fid"],
         clip_id=row["clip_id"],
@@ -228,7 +231,29 @@ def _transfer(row: sqlite3.Row) -> Transfer:
         size_bytes=row["size_bytes"],
         sha256=row["sha256"],
         leaf_root=row["leaf_root"],
-        manifest=json.loads(row["manifest"]),
-        event_ids=tuple(json.loads(row["event_ids"])),
+        manifest=_manifest(row["manifest"], state_dir / row["path"]),
+        event_ids=_event_ids(row["event_ids"]),
         state=row["state"],
     )
+
+
+def _manifest(stored: str, file: Path) -> Json:
+    """Give the envelope; of a damaged one the copy that was sealed beside the file.
+
+    An empty one if that is not there either: the centre refuses it, and the refusal is told.
+    """
+    with suppress(ValueError):
+        if isinstance(found := json.loads(stored), dict):
+            return found
+    with suppress(OSError, ValueError):
+        if isinstance(found := json.loads((file.parent / MANIFEST_NAME).read_bytes()), dict):
+            return found
+    return {}
+
+
+def _event_ids(stored: str) -> tuple[str, ...]:
+    """Give the ids, none if they cannot be read: the manifest has them too."""
+    with suppress(ValueError):
+        if isinstance(found := json.loads(stored), list):
+            return tuple(item for item in found if isinstance(item, str))
+    return ()

@@ -233,6 +233,35 @@ def test_a_file_changed_while_it_is_sent_is_not_called_done(harm, embedded, box)
     centre.stop()
 
 
+@pytest.mark.broker
+@pytest.mark.parametrize("damage", [b'{"pay\xffload', b"not json", b"[]"])
+def test_a_damaged_row_holds_up_nobody_and_is_mended_from_what_was_sealed(damage, embedded, box):
+    harmed, other = box.seal(a_bin=noise(300), b_bin=noise(400))
+    box.store.write(
+        lambda connection: connection.execute(
+            "UPDATE transfer SET manifest = CAST(? AS TEXT), event_ids = 'x' WHERE fid = ?",
+            (damage, harmed),
+        )
+    )
+    (box.path(harmed).parent / "manifest.json").write_text(json.dumps(MANIFEST))
+    centre = Centre(embedded.port, TOPICS)
+    with Running(box.transfers(embedded.port)):
+        assert until(box.all_receipted)
+    offers = [
+        json.loads(said) for topic, said in centre.seen if topic == TOPICS.file(harmed, "offer")
+    ]
+    assert offers[0]["manifest"] == MANIFEST
+    assert centre.files[other]
+    centre.stop()
+
+
+def test_a_damaged_row_without_its_manifest_is_still_read(box):
+    (fid,) = box.seal(a_bin=b"12345")
+    box.store.write(lambda connection: connection.execute("UPDATE transfer SET manifest = 'x'"))
+    assert box.ledger.find(fid).manifest == {}
+    assert box.ledger.find(fid).size_bytes == 5
+
+
 def test_the_ledger_counts_what_waits(box):
     box.seal(a_bin=b"12345", b_bin=b"123")
     assert box.ledger.backlog() == (2, 8)
