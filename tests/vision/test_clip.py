@@ -483,20 +483,6 @@ def test_camera_offset_is_in_the_manifest(store: Store, tmp_path: Path) -> None:
     assert box.manifest(clip_id)["camera_offset_ms"] == -3_600_000
 
 
-def test_a_box_that_begins_in_1970_seals_its_first_clip_too(store: Store, tmp_path: Path) -> None:
-    packets = footage.stamped(footage.numbered(60), "", -NS_PER_S // 2)
-    box = Box(store, tmp_path, Script(packets))
-    box.begun_ns = 0
-    with pytest.raises(SourceLost):
-        box.desk.record(1000)
-    clip_id = box.want(0.5, 3)
-    box.clock.advance(60)
-    box.step()
-    assert box.clip(clip_id)["state"] == "sealed"
-    assert box.manifest(clip_id)["sources"][0]["start_utc_ms"] == 0
-    box.check(clip_id)
-
-
 def test_custody_chain_holds_over_all_of_it(box: Box) -> None:
     box.desk.record(150)
     for second in range(2, 10, 2):

@@ -265,3 +265,17 @@ def test_two_clips_share_their_packets(store: Store, tmp_path: Path) -> None:
     sources = [{item["sha256"] for item in box.manifest(clip)["sources"]} for clip in (one, two)]
     assert len(sources[0] & sources[1]) >= 1
     assert len(rows(store, "SELECT * FROM transfer")) == 4
+
+
+def test_a_box_that_begins_in_1970_seals_its_first_clip_too(store: Store, tmp_path: Path) -> None:
+    packets = footage.stamped(footage.numbered(60), "", -NS_PER_S // 2)
+    box = Box(store, tmp_path, Script(packets))
+    box.begun_ns = 0
+    with pytest.raises(SourceLost):
+        box.desk.record(1000)
+    clip_id = box.want(0.5, 3)
+    box.clock.advance(60)
+    box.step()
+    assert box.clip(clip_id)["state"] == "sealed"
+    assert box.manifest(clip_id)["sources"][0]["start_utc_ms"] == 0
+    box.check(clip_id)
