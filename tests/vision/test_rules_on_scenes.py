@@ -32,7 +32,7 @@ def test_what_happens_is_told_and_nothing_else() -> None:
         assert min(score.precision, score.recall) >= 0.65, failed
         assert sorted(score.delays_s)[len(score.delays_s) // 2] <= 1.0, kind
     hits = sum(score.hits for score in scores.values())
-    assert hits >= 150
+    assert hits >= 140
     assert hits / (hits + sum(score.false for score in scores.values())) >= 0.93, failed
     assert hits / (hits + sum(score.misses for score in scores.values())) >= 0.93, failed
 
