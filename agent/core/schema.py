@@ -158,4 +158,34 @@ DEVICE_MIGRATIONS: tuple[str, ...] = (
         detail TEXT NOT NULL
     );
     """,
+    """
+    ALTER TABLE hold ADD COLUMN placed_by TEXT NOT NULL DEFAULT '';  -- who asked for it
+
+    CREATE TABLE pin (                -- clips that stay here with or without their receipts
+        clip_id TEXT PRIMARY KEY,
+        reason TEXT NOT NULL,
+        placed_by TEXT NOT NULL,
+        created_utc_ns INTEGER NOT NULL
+    ) WITHOUT ROWID;
+
+    CREATE TABLE clip_next (          -- as before, with two states more
+        id TEXT PRIMARY KEY,
+        event_id TEXT NOT NULL UNIQUE REFERENCES event (id),
+        camera TEXT NOT NULL,
+        start_utc_ns INTEGER NOT NULL,
+        end_utc_ns INTEGER NOT NULL,
+        state TEXT NOT NULL CHECK (state IN
+            ('wanted', 'sealed', 'receipted', 'empty', 'refused', 'deleted')),
+        snapshot TEXT NOT NULL DEFAULT '',
+        track_path TEXT NOT NULL DEFAULT '[]',
+        path TEXT NOT NULL DEFAULT '',
+        missing_ms INTEGER NOT NULL DEFAULT 0,
+        reason TEXT NOT NULL DEFAULT ''     -- why it is empty, incomplete, refused or deleted
+    ) WITHOUT ROWID;
+    INSERT INTO clip_next SELECT id, event_id, camera, start_utc_ns, end_utc_ns, state, snapshot,
+        track_path, path, missing_ms, reason FROM clip;
+    DROP TABLE clip;
+    ALTER TABLE clip_next RENAME TO clip;
+    CREATE INDEX clip_by_state ON clip (state, end_utc_ns);
+    """,
 )

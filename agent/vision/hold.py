@@ -1,44 +1,190 @@
-"""Holds: recordings that the loop must leave alone until somebody lets them go."""
+"""Holds and pins: what must stay until somebody lets it go. Who and why stand in the custody log.
 
-from agent.core.clock import Clock
+A hold keeps a span of a camera, recordings and clips alike, those to come included. A pin keeps
+one clip here although the centre has it.
+"""
+
+import sqlite3
+from collections.abc import Collection
+from typing import Any, NamedTuple
+
+from agent.core.clock import NS_PER_MS, NS_PER_S, Clock
+from agent.core.errors import MalformedMessage
 from agent.core.store import Store
 from agent.vision.footage import Span
 from agent.vision.recovery import Custody
 
+MOST_WORDS = 256  # letters of a reason or a name
+MOST_UTC_NS = 1 << 62  # in the year 2116
+AHEAD_NS = 60 * NS_PER_S  # two clocks differ
+PINNABLE = ("wanted", "sealed", "receipted")
 
-def place(store: Store, clock: Clock, custody: Custody, span: Span, reason: str) -> str:
-    """Keep what is recorded of a span, now and later; gives the hold's id.
+_SEEN = """
+    SELECT 1 FROM segment WHERE camera = ? UNION ALL SELECT 1 FROM clip WHERE camera = ? LIMIT 1
+"""
 
-    Raises:
-        StorageError: the database refuses.
+
+class Word(NamedTuple):
+    """Who wants something, and why."""
+
+    reason: str
+    by: str
+
+
+class Keepsakes:
+    """The holds and pins of a box.
+
+    Args:
+        store: with their rows.
+        clock: times and ids.
+        custody: appends to the log.
+        cameras: that are configured; one that was recorded in the past is known as well.
     """
-    hold_id = clock.new_id()
-    values = (hold_id, span.camera, span.start_utc_ns, span.end_utc_ns, reason, clock.utc_ns())
-    detail = {
-        "camera": span.camera,
-        "start_utc_ms": span.start_utc_ns // 1_000_000,
-        "end_utc_ms": span.end_utc_ns // 1_000_000,
-        "reason": reason,
-    }
-    store.write(
-        lambda connection: (
-            connection.execute("INSERT INTO hold VALUES (?, ?, ?, ?, ?, ?)", values),
-            custody(connection, "hold.placed", hold_id, detail),
-        )
-    )
-    return hold_id
+
+    def __init__(
+        self, store: Store, clock: Clock, custody: Custody, cameras: Collection[str]
+    ) -> None:
+        self._store = store
+        self._clock = clock
+        self._custody = custody
+        self._cameras = cameras
+
+    def place(self, span: Span, word: Word) -> str:
+        """Keep what is recorded of a span, now and later; gives the hold's id.
+
+        Raises:
+            MalformedMessage: no such camera, a span that ends before it begins or has not begun
+                yet, or no reason or name.
+            StorageError: the database refuses.
+        """
+        _check_word(word)
+        self._check_span(span)
+        hold_id = self._clock.new_id()
+        times = (span.start_utc_ns, span.end_utc_ns)
+        values = (hold_id, span.camera, *times, word.reason, self._clock.utc_ns(), word.by)
+        detail = {
+            "camera": span.camera,
+            "start_utc_ms": span.start_utc_ns // NS_PER_MS,
+            "end_utc_ms": span.end_utc_ns // NS_PER_MS,
+            "reason": word.reason,
+            "by": word.by,
+        }
+
+        def change(connection: sqlite3.Connection) -> None:
+            connection.execute(
+                "INSERT INTO hold (id, camera, start_utc_ns, end_utc_ns, reason, created_utc_ns,"
+                " placed_by) VALUES (?, ?, ?, ?, ?, ?, ?)",
+                values,
+            )
+            self._custody(connection, "hold.placed", hold_id, detail)
+
+        self._store.write(change)
+        return hold_id
+
+    def release(self, hold_id: str, word: Word) -> None:
+        """Let what a hold keeps go.
+
+        Raises:
+            MalformedMessage: no such hold, or no reason or name.
+            StorageError: the database refuses.
+        """
+        _check_word(word)
+
+        def change(connection: sqlite3.Connection) -> None:
+            query = "DELETE FROM hold WHERE id = ?"
+            if not connection.execute(query, (hold_id,)).rowcount:
+                known = [row["id"] for row in connection.execute("SELECT id FROM hold LIMIT 5")]
+                raise MalformedMessage(
+                    f"hold {hold_id[:64]!r}: there is none; there are: {', '.join(known) or 'none'}"
+                )
+            self._custody(connection, "hold.released", hold_id, word._asdict())
+
+        self._store.write(change)
+
+    def pin(self, clip_id: str, word: Word) -> None:
+        """Keep a clip here, receipts or not.
+
+        Raises:
+            MalformedMessage: no such clip, one without files, one that is pinned already, or no
+                reason or name.
+            StorageError: the database refuses.
+        """
+        _check_word(word)
+        values = (clip_id, word.reason, word.by, self._clock.utc_ns())
+
+        def change(connection: sqlite3.Connection) -> None:
+            query = "SELECT state FROM clip WHERE id = ?"
+            row = connection.execute(query, (clip_id,)).fetchone()
+            if row is None:
+                raise MalformedMessage(f"clip {clip_id[:64]!r}: there is none")
+            if row["state"] not in PINNABLE:
+                raise MalformedMessage(
+                    f"clip {clip_id}: {row['state']}; allowed: {', '.join(PINNABLE)}"
+                )
+            add = "INSERT OR IGNORE INTO pin VALUES (?, ?, ?, ?)"
+            if not connection.execute(add, values).rowcount:
+                raise MalformedMessage(f"clip {clip_id}: is pinned already")
+            self._custody(connection, "clip.pinned", clip_id, word._asdict())
+
+        self._store.write(change)
+
+    def unpin(self, clip_id: str, word: Word) -> None:
+        """Let a clip go where it may.
+
+        Raises:
+            MalformedMessage: it is not pinned, or no reason or name.
+            StorageError: the database refuses.
+        """
+        _check_word(word)
+
+        def change(connection: sqlite3.Connection) -> None:
+            query = "DELETE FROM pin WHERE clip_id = ?"
+            if not connection.execute(query, (clip_id,)).rowcount:
+                raise MalformedMessage(f"clip {clip_id[:64]!r}: is not pinned")
+            self._custody(connection, "clip.unpinned", clip_id, word._asdict())
+
+        self._store.write(change)
+
+    def _check_span(self, span: Span) -> None:
+        if span.camera not in self._cameras and not self._was_recorded(span.camera):
+            allowed = ", ".join(sorted(self._cameras)) or "none is configured"
+            raise MalformedMessage(f"camera {span.camera[:64]!r}: unknown; allowed: {allowed}")
+        if not 0 <= span.start_utc_ns <= MOST_UTC_NS or span.end_utc_ns > MOST_UTC_NS:
+            raise MalformedMessage(
+                f"span {_ms(span.start_utc_ns)} to {_ms(span.end_utc_ns)};"
+                f" allowed: 0 to {_ms(MOST_UTC_NS)} since 1970"
+            )
+        if span.end_utc_ns <= span.start_utc_ns:
+            raise MalformedMessage(
+                f"span {_ms(span.start_utc_ns)} to {_ms(span.end_utc_ns)} ends before it begins"
+            )
+        if span.start_utc_ns > self._clock.utc_ns() + AHEAD_NS:
+            raise MalformedMessage(
+                f"span from {_ms(span.start_utc_ns)}: not yet begun; allowed: up to now,"
+                f" {_ms(self._clock.utc_ns())}"
+            )
+
+    def _was_recorded(self, camera: str) -> bool:
+        with self._store.reading() as connection:
+            return connection.execute(_SEEN, (camera, camera)).fetchone() is not None
 
 
-def release(store: Store, custody: Custody, hold_id: str, reason: str) -> bool:
-    """Let the recordings of a hold go; gives whether there was one.
+def listed(connection: sqlite3.Connection) -> dict[str, list[dict[str, Any]]]:
+    """Give all holds and pins, the oldest first."""
+    holds = connection.execute("SELECT * FROM hold ORDER BY created_utc_ns, id")
+    pins = connection.execute("SELECT * FROM pin ORDER BY created_utc_ns, clip_id")
+    return {"holds": [dict(row) for row in holds], "pins": [dict(row) for row in pins]}
 
-    Raises:
-        StorageError: the database refuses.
-    """
-    query = "DELETE FROM hold WHERE id = ?"
-    return store.write(
-        lambda connection: bool(
-            connection.execute(query, (hold_id,)).rowcount
-            and custody(connection, "hold.released", hold_id, {"reason": reason})
-        )
-    )
+
+def _check_word(word: Word) -> None:
+    for name, text in word._asdict().items():
+        if not text.strip():
+            raise MalformedMessage(f"{name} is missing; allowed: 1 to {MOST_WORDS} letters")
+        if len(text) > MOST_WORDS or not text.isprintable():
+            raise MalformedMessage(
+                f"{name}: {len(text)} letters; allowed: 1 to {MOST_WORDS}, on one line"
+            )
+
+
+def _ms(utc_ns: int) -> str:
+    return f"{utc_ns // NS_PER_MS} ms"

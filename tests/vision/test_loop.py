@@ -14,10 +14,11 @@ from hypothesis import strategies as st
 from agent.core.clock import NS_PER_S, SimClock
 from agent.core.store import Store
 from agent.evidence import custody
-from agent.vision import hold, room
+from agent.vision import room
 from agent.vision.config import RecordConfig
 from agent.vision.disks import Disks
 from agent.vision.footage import Span
+from agent.vision.hold import Keepsakes, Word
 from agent.vision.loop import NS_PER_DAY, Bounds, Piece, Protection, RecordingLoop, choose
 from agent.vision.recovery import recover
 from tests.vision.recording import mount_tmpfs, rows, tmpfs
@@ -301,11 +302,11 @@ def test_recordings_of_an_unset_clock_go_in_their_turn(store: Store, tmp_path: P
 def test_held_recordings_stay_until_they_are_let_go(store: Store, tmp_path: Path) -> None:
     yard = Yard(store, tmp_path, keep_max_gb=0.0001)
     span = Span("gate", START_NS + 32 * NS_PER_S, START_NS + 48 * NS_PER_S)
-    hold_id = hold.place(store, yard.clock, yard._note, span, "police request 7")
+    holds = Keepsakes(store, yard.clock, yard._note, ("gate",))
+    hold_id = holds.place(span, Word("police request 7", "A. Weber"))
     yard.loop.tidy()
     assert yard.left() == [3, 4]
-    assert hold.release(store, yard._note, hold_id, "handed over")
-    assert not hold.release(store, yard._note, hold_id, "twice")
+    holds.release(hold_id, Word("handed over", "A. Weber"))
     yard.loop.tidy()
     assert yard.left() == []
     kinds = [row["kind"] for row in rows(store, "SELECT kind FROM custody ORDER BY seq")]
