@@ -180,12 +180,14 @@ DEVICE_MIGRATIONS: tuple[str, ...] = (
         track_path TEXT NOT NULL DEFAULT '[]',
         path TEXT NOT NULL DEFAULT '',
         missing_ms INTEGER NOT NULL DEFAULT 0,
-        reason TEXT NOT NULL DEFAULT ''     -- why it is empty, incomplete, refused or deleted
+        reason TEXT NOT NULL DEFAULT '',    -- why it is empty, incomplete or deleted
+        refused TEXT NOT NULL DEFAULT ''    -- why it has no video: there was no room for it
     ) WITHOUT ROWID;
     INSERT INTO clip_next SELECT id, event_id, camera, start_utc_ns, end_utc_ns, state, snapshot,
-        track_path, path, missing_ms, reason FROM clip;
+        track_path, path, missing_ms, reason, '' FROM clip;
     DROP TABLE clip;
     ALTER TABLE clip_next RENAME TO clip;
     CREATE INDEX clip_by_state ON clip (state, end_utc_ns);
+    CREATE INDEX transfer_by_clip ON transfer (clip_id);
     """,
 )
