@@ -14,6 +14,7 @@ A round that fails keeps its folder and says its seed; the next begins with ever
 """
 
 import argparse
+import json
 import random
 import shutil
 import sqlite3
@@ -21,16 +22,15 @@ import subprocess
 import sys
 import time
 import traceback
-from collections import Counter, defaultdict
-from dataclasses import dataclass, field
 from pathlib import Path
 
 from agent.core.errors import AgentError
 from firmware_sim.demo import ROOT, Screen
-from tests.crash import invariant
+from tests.crash import abreast, invariant
 from tests.crash.faults import FAULTS
 from tests.crash.faults.fault import Fault
 from tests.crash.scene import Scene
+from tests.crash.tally import Tally
 
 DRAIN_S = 90.0
 SCENE_ROUNDS = 20  # then everything begins anew, so that a long run does not fill the disk
@@ -42,30 +42,6 @@ BROKE_OFF = (AgentError, OSError, RuntimeError, sqlite3.Error, subprocess.Subpro
 MOST_RESTARTS = 2  # by systemd, after all is well again
 
 
-@dataclass
-class Tally:
-    """How the rounds of each fault ended."""
-
-    held: Counter = field(default_factory=Counter)
-    broken: Counter = field(default_factory=Counter)
-    taken: Counter = field(default_factory=Counter)
-    seconds: dict[str, list[float]] = field(default_factory=lambda: defaultdict(list))
-    skipped: dict[str, str] = field(default_factory=dict)
-
-    def table(self) -> str:
-        """Give a line for each fault."""
-        lines = [f"{'fault':22}{'rounds':>7}{'held':>6}{'broken':>8}{'taken':>7}{'s/round':>9}"]
-        for name in sorted({*self.held, *self.broken}):
-            held, broken = self.held[name], self.broken[name]
-            mean_s = sum(self.seconds[name]) / len(self.seconds[name])
-            lines.append(
-                f"{name:22}{held + broken:7}{held:6}{broken:8}{self.taken[name]:7}{mean_s:9.1f}"
-            )
-        lines += [f"{name:22}skipped: {why}" for name, why in sorted(self.skipped.items())]
-        total = sum(self.held.values()) + sum(self.broken.values())
-        return "\n".join([*lines, f"{total} rounds, {sum(self.broken.values())} broken"])
-
-
 def main(argv: list[str] | None = None) -> int:
     """Run the rounds; 0 only if every promise held in each."""
     options = _options(argv)
@@ -73,19 +49,25 @@ def main(argv: list[str] | None = None) -> int:
         for name, fault in FAULTS.items():
             print(f"{name:22}{fault.about}")
         return 0
-    names = options.only or list(FAULTS)
-    suite = Suite(options, names)
+    tally = abreast.run(options) if options.jobs > 1 else _one_suite(options)
+    print(tally.table())
+    is_good = not tally.broken and bool(tally.held)
+    if not is_good:
+        print(f"NOT all of it held; again: --seed {options.seed}; folders: {options.out}-*")
+    return 0 if is_good else 1
+
+
+def _one_suite(options: argparse.Namespace) -> Tally:
+    suite = Suite(options, options.only or list(FAULTS))
     try:
         suite.run()
     except KeyboardInterrupt:
         print("stopped", file=sys.stderr)
     finally:
         suite.close()
-    print(suite.tally.table())
-    is_good = not suite.tally.broken and bool(suite.tally.held)
-    if not is_good:
-        print(f"NOT all of it held; again: --seed {options.seed}; folders: {options.out}-*")
-    return 0 if is_good else 1
+        if options.tally is not None:
+            options.tally.write_text(json.dumps(suite.tally.document()))
+    return suite.tally
 
 
 def _options(argv: list[str] | None) -> argparse.Namespace:
@@ -99,9 +81,18 @@ def _options(argv: list[str] | None) -> argparse.Namespace:
         "--only", action="append", choices=FAULTS, metavar="NAME", help="repeatable"
     )
     parser.add_argument("--list", action="store_true", help="name the faults and end")
-    parser.add_argument("--broker", choices=("auto", "mosquitto", "embedded"), default="auto")
+    parser.add_argument(
+        "--broker", choices=("auto", "mosquitto", "embedded", "both"), default="auto"
+    )
+    parser.add_argument("--jobs", type=int, default=1, help="suites at once, each with its seed")
     parser.add_argument("--out", type=Path, default=ROOT / "var" / "chaos")
-    return parser.parse_args(argv)
+    parser.add_argument("--tally", type=Path, help="write how the rounds ended as JSON")
+    options = parser.parse_args(argv)
+    if not 1 <= options.jobs <= options.rounds:
+        parser.error(f"--jobs {options.jobs}; allowed: 1 to the number of rounds")
+    if options.broker == "both" and options.jobs == 1:
+        parser.error("--broker both; allowed with --jobs 2 and more")
+    return options
 
 
 class Suite:
@@ -136,7 +127,7 @@ class Suite:
                 traceback.print_exc()
                 told, wrong = "the round itself broke off", [repr(error)]
             took_s = time.monotonic() - began_s
-            self.tally.seconds[fault.name].append(took_s)
+            self.tally.seconds.setdefault(fault.name, []).append(took_s)
             verdict = "BROKEN" if wrong else "held" if is_settled else "goes on"
             self._screen.say(f"round {number:3}/{self._rounds} {fault.name}: {told}: {verdict}")
             self._count(fault, number, wrong)
@@ -253,7 +244,7 @@ class Suite:
             self._screen.say(f"end of scene: BROKEN: {line}")
         if wrong:
             self.tally.broken["end of scene"] += 1
-            self.tally.seconds["end of scene"].append(0.0)
+            self.tally.seconds.setdefault("end of scene", []).append(0.0)
             self._move(f"{self._out}-seed{self._seed}-end-{int(time.monotonic())}")
 
     def _keep(self, name: str) -> None:

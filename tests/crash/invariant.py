@@ -1,5 +1,7 @@
 """What must hold after every round, read from the disks of both sides."""
 
+import json
+import re
 import sqlite3
 from contextlib import closing
 from pathlib import Path
@@ -15,6 +17,8 @@ from firmware_sim.demo import DEVICE, SITE
 from tests.crash.scene import Scene
 
 SHOWN = 3  # examples of each thing wrong
+_REMEMBERED = {"custody": "seq", "transfer": "fid"}
+_SEALED = ("clip_id", "path", "name", "size_bytes", "sha256")  # of a transfer: never changed by us
 
 _hashed: dict[tuple[str, int, int, int], str] = {}
 
@@ -46,10 +50,19 @@ def note_known(scene: Scene) -> None:
     scene.known |= _closed(scene.database)
 
 
+def note_rows(scene: Scene) -> None:
+    """Remember rows that a fault is about to change: only they may be wrong afterwards."""
+    with closing(read_only(scene.database)) as connection:
+        for table, key in _REMEMBERED.items():
+            for row in connection.execute(f"SELECT * FROM {table}"):
+                scene.rows_before.setdefault((table, row[key]), dict(row))
+
+
 def _events(scene: Scene) -> list[str]:
     note_known(scene)
     said, centre = scene.closed_by_log(), at_centre(scene)
-    mine = (said | scene.known) - scene.forgiven
+    # After damage an id in the database may be none that the agent ever gave.
+    mine = (said if scene.has_damage else said | scene.known) - scene.forgiven
     return [
         *_if_any("events that the agent said were kept are in no store", said - scene.known),
         *_if_any("events never reached the receiver", mine - centre),
@@ -83,6 +96,8 @@ def _files(scene: Scene) -> list[str]:
 
 def _file(scene: Scene, row: dict, there: dict | None) -> list[str]:
     """A file is at the receiver with its hash or still here with it; a receipt means the former."""
+    if _was_changed(scene, row):
+        return []
     if there is not None and _hash(scene.store / there["path"]) == row["sha256"]:
         same = there["sha256"] == row["sha256"]
         return [] if same else ["the receiver's index has another hash"]
@@ -91,6 +106,15 @@ def _file(scene: Scene, row: dict, there: dict | None) -> list[str]:
     if _hash(scene.state / row["path"]) != row["sha256"]:
         return ["files are neither at the receiver nor whole on the device"]
     return []
+
+
+def _was_changed(scene: Scene, row: dict) -> bool:
+    """Whether a fault has changed what a transfer row says of its file, or made it."""
+    if not scene.has_damage:
+        return False
+    before = scene.rows_before.get(("transfer", row["fid"]))
+    is_ours = re.fullmatch("[0-9a-f]{32}", row["fid"])  # made since then
+    return not is_ours if before is None else any(row[name] != before[name] for name in _SEALED)
 
 
 def _sound(scene: Scene) -> list[str]:
@@ -102,11 +126,42 @@ def _sound(scene: Scene) -> list[str]:
                 wrong.append(f"the {name}'s database: {verdict}")
             if name == "agent":
                 entries = connection.execute("SELECT * FROM custody ORDER BY seq").fetchall()
-                try:
-                    custody.check_chain(dict(row) for row in entries)
-                except IntegrityError as error:
-                    wrong.append(f"the custody chain: {error}")
+                wrong += _custody(scene, [dict(entry) for entry in entries])
     return wrong
+
+
+def _custody(scene: Scene, entries: list[dict]) -> list[str]:
+    """The chain is whole; after damage it breaks nowhere but at what the fault has changed."""
+    try:
+        custody.check_chain(entries)
+    except IntegrityError as error:
+        if not scene.has_damage:
+            return [f"the custody chain: {error}"]
+        return _unexplained_breaks(scene, entries)
+    return []
+
+
+def _unexplained_breaks(scene: Scene, entries: list[dict]) -> list[str]:
+    stored = {entry["seq"]: entry for entry in entries}
+    wrong = []
+    for entry in entries:
+        last = stored.get(entry["seq"] - 1, {"hash": custody.NO_HASH})
+        content = {name: value for name, value in entry.items() if name != "hash"}
+        try:
+            content["detail"] = json.loads(entry["detail"])
+            is_whole = custody.entry_hash(content) == entry["hash"]
+        except ValueError:
+            is_whole = False
+        if not (is_whole and entry["previous"] == last["hash"]):
+            near = (entry["seq"] - 1, entry["seq"])
+            if not any(_is_changed(scene, stored, number) for number in near):
+                wrong.append(f"the custody chain: entry {entry['seq']}")
+    return wrong
+
+
+def _is_changed(scene: Scene, stored: dict[int, dict], number: int) -> bool:
+    before = scene.rows_before.get(("custody", number))
+    return before is not None and stored.get(number) != before
 
 
 def _closed(database: Path) -> set[str]:

@@ -43,6 +43,7 @@ class Scene(Stage):
     known: set[str] = field(default_factory=set)  # events that any database of the agent has had
     forgiven: set[str] = field(default_factory=set)  # events that a fault was allowed to take
     has_damage: bool = False  # whether the agent's database was damaged
+    rows_before: dict[tuple[str, Any], dict] = field(default_factory=dict)  # the first damage
     mourned: set[str] = field(default_factory=set)  # those of them that it did take
 
     @classmethod

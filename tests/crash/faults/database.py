@@ -22,6 +22,7 @@ class _Damage(Fault):
             scene.stop("agent", 20.0)  # which brings the log into the database
         invariant.note_known(scene)
         if self.may_lose:
+            invariant.note_rows(scene)
             scene.forgiven |= invariant.lost_now(scene)
         return self.damage(scene.database, dice)
 
