@@ -1,5 +1,6 @@
 """A short, seeded slice of `./run chaos` on both brokers, and the README's first command."""
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -10,6 +11,7 @@ from firmware_sim.broker import mosquitto_path
 from firmware_sim.demo import MARKER, fresh
 from tests.crash import chaos
 from tests.crash.faults import FAULTS
+from tests.crash.tally import Tally
 
 ROOT = Path(__file__).parent.parent.parent
 # Killing everything, as ever, and one fault of each family that needs no right and no program.
@@ -55,6 +57,19 @@ def test_every_fault_says_what_it_does(capsys: pytest.CaptureFixture[str]) -> No
     printed = capsys.readouterr().out
     assert all(f"{name:22}{fault.about}" in printed for name, fault in FAULTS.items())
     assert set(CI_FAULTS) <= set(FAULTS)
+
+
+def test_suites_that_ran_at_once_are_counted_together() -> None:
+    one, other = Tally(), Tally()
+    one.held["quota"] += 2
+    one.seconds["quota"] = [20.0, 22.0]
+    other.broken["quota"] += 1
+    other.seconds["quota"] = [30.0]
+    other.skipped["cpu-20"] = "needs root"
+    one.add(json.loads(json.dumps(other.document())))
+    assert (one.held["quota"], one.broken["quota"]) == (2, 1)
+    assert "quota                       3     2       1      0     24.0" in one.table()
+    assert one.table().endswith("skipped: needs root\n3 rounds, 1 broken")
 
 
 def test_the_demo_holds_what_it_promises(tmp_path: Path) -> None:
