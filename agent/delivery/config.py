@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
 
-from agent.core.config import Doc, Range, ReadableFile
+from agent.core.config import Doc, Length, Range, ReadableFile
 from agent.core.errors import ConfigError
 
 
@@ -83,3 +83,75 @@ class DeliveryConfig:
     max_db_mb: Annotated[int, Doc("Share of the disk for the database, MiB."), Range(4, 65_536)] = (
         1024
     )
+
+
+@dataclass(frozen=True, slots=True)
+class RetentionConfig:
+    """What stays on the disk of `state_dir`, for how long, and what goes first.
+
+    What has no receipt of the centre yet never goes; nor does what a hold or a pin keeps.
+    """
+
+    max_gb: Annotated[
+        float,
+        Doc("Disk that everything may take together, in GB; 0: all but a small reserve"),
+        Range(0, 1e6),
+    ] = 0.0
+    recordings_min_gb: Annotated[
+        float,
+        Doc("What recordings keep in GB when clips without a receipt need their room"),
+        Range(0.01, 1e6),
+    ] = 1.0
+    receipted_hours: Annotated[
+        float, Doc("Hours that a clip stays here at least, signed for or not"), Range(0, 87_600)
+    ] = 24.0
+    receipted_days: Annotated[
+        float, Doc("Days after which a clip goes that the centre has signed for"), Range(0.01, 3650)
+    ] = 30.0
+    receipted_max_gb: Annotated[
+        float, Doc("Share of clips that the centre has signed for, in GB; 0: none"), Range(0, 1e6)
+    ] = 0.0
+    export_days: Annotated[
+        float, Doc("Days after which what lies in exports/ goes"), Range(0.01, 3650)
+    ] = 30.0
+    quarantine_max_gb: Annotated[
+        float,
+        Doc(
+            "Share of quarantine, in GB: beyond it files go that are past recording.quarantine_days"
+        ),
+        Range(0, 1e6),
+    ] = 2.0
+    clips_share: Annotated[
+        float,
+        Doc(
+            "Share of all kept for clips: with less room no video of info events, with less than"
+            " half of it none of warnings"
+        ),
+        Range(0, 0.5),
+    ] = 0.1
+    low_kinds: Annotated[
+        tuple[str, ...], Doc("Kinds of events whose clips count as info"), Length(0, 64)
+    ] = ()
+    high_kinds: Annotated[
+        tuple[str, ...], Doc("Kinds of events whose clips count as alarm"), Length(0, 64)
+    ] = ()
+    history_days: Annotated[
+        float, Doc("Days that events and clips without files stay in the database"), Range(1, 3650)
+    ] = 90.0
+
+    def __post_init__(self) -> None:
+        problems = []
+        if self.receipted_hours / 24 > self.receipted_days:
+            problems.append(
+                f"receipted_hours {self.receipted_hours:g}; allowed: up to receipted_days,"
+                f" {self.receipted_days:g} days"
+            )
+        if 0 < self.max_gb < self.recordings_min_gb:
+            problems.append(
+                f"recordings_min_gb {self.recordings_min_gb:g}; allowed: up to max_gb,"
+                f" {self.max_gb:g}"
+            )
+        if both := sorted(set(self.low_kinds) & set(self.high_kinds)):
+            problems.append(f"low_kinds, high_kinds: {both[0]!r} stands in both; allowed: one")
+        if problems:
+            raise ConfigError(*problems)

@@ -26,6 +26,7 @@ class Kind(StrEnum):
     CLIP = "clip without a receipt"
     SPOOL = "picture of an event"
     DATABASE = "database"
+    OTHER = "other file"
 
 
 GOING = (Kind.RECEIPTED, Kind.EXPORT, Kind.QUARANTINE)

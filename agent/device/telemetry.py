@@ -20,7 +20,10 @@ MAX_DETAIL = 512  # characters, by the schema of states
 # A lost camera is tried again for days: every try would be a message.
 PASSING_STATES = frozenset({"connecting", "starting", "waiting"})
 ALARM_STATES = frozenset(
-    {"degraded", "disabled", "failed", "auth_failed", "unsupported", "not_recording", "no_keyframe"}
+    {
+        *("degraded", "disabled", "failed", "auth_failed", "unsupported"),
+        *("not_recording", "no_keyframe", "clips_refused", "no_room"),
+    }
 )
 
 
@@ -110,6 +113,7 @@ class Facts:
     last_receipt_utc_ns: Callable[[], int | None] = _none
     custody: Callable[[], Mapping[str, object] | None] = _none  # signed head of the log
     parts: Callable[[], Mapping[str, Health]] = dict  # of the box, told under their names
+    storage: Callable[[], Mapping[str, object]] = dict  # of the disk's share; empty: not yet known
 
 
 class Telemetry:
@@ -169,6 +173,7 @@ class Telemetry:
             },
             "last_receipt_utc_ms": None if receipt_utc_ns is None else receipt_utc_ns // NS_PER_MS,
             "custody": facts.custody(),
+            **({"storage": storage} if (storage := facts.storage()) else {}),
         }
 
     def _cpu_pct(self, now_ns: int, cpu_s: float) -> float:

@@ -4,7 +4,8 @@ camera main ─► Recorder ─► Ring, segments ──────┐
                                                 ├─► ClipMaker ─► Transfers ══ MQTT ══► receipt
 camera sub ─► analysis process ─► Intake ───────┤
                                                 └─► Outbox ────► Uplink ════ MQTT ══► receipt
-RecordingLoop tidies the segments, Telemetry and StatusFile tell how all of it is.
+RecordingLoop tidies the segments, Keeper the rest of the disk; Telemetry and StatusFile tell how
+all of it is.
 """
 
 from collections.abc import Mapping
@@ -19,7 +20,7 @@ from agent.device.metrics import Figures, exposition
 from agent.device.replay import Replay
 from agent.device.scrape import Scrape
 from agent.device.status import StatusFile
-from agent.device.telemetry import Facts, Telemetry
+from agent.device.telemetry import Facts, Health, Telemetry
 from agent.device.timekeeper import Sources, Timekeeper
 from agent.evidence import receipt
 from agent.roles.config import CameraRole
@@ -29,7 +30,8 @@ from agent.vision import relay as relays
 from agent.vision.aside import Aside
 from agent.vision.clip import ClipMaker, Custodian
 from agent.vision.disks import Disks
-from agent.vision.intake import DetectorHealth, Intake
+from agent.vision.intake import Admission, Intake
+from agent.vision.keeper import Box, Keeper
 from agent.vision.loop import RecordingLoop
 from agent.vision.recorder import Recorder
 from agent.vision.recovery import recover
@@ -55,8 +57,14 @@ def build(kit: Kit) -> Supervisor:
     )
     outbox = Outbox(store, topics, clock, kit.boot, times.state)
     numbers = outbox.earlier()
-    intake = Intake(store, outbox, clock)
     disks = Disks(config.state_dir, store, clock, config.device, config.recording.folders)
+    keeper = Keeper(
+        Box(config.state_dir, store, disks, clock, note, outbox.put_in),
+        config.retention,
+        config.recording,
+        [camera.id for camera in config.cameras],
+    )
+    intake = Intake(store, outbox, clock, Admission(keeper.refusal, note))
     recover(store, disks, note)
     intake.close_left_open("agent restarted")
 
@@ -109,14 +117,16 @@ def build(kit: Kit) -> Supervisor:
         workers=lambda: supervisor.health(),  # noqa: PLW0108 - it is made further down
         last_receipt_utc_ns=lambda: _latest(uplink, transfers),
         custody=kit.signed_head,
-        parts=lambda: {**disks.health(), "detector": intake.detector},
+        parts=lambda: {**disks.health(), "detector": intake.detector, "storage": keeper.health()},
+        storage=keeper.figures,
     )
-    loop = RecordingLoop(store, disks, clock, config.recording, note)
+    loop = RecordingLoop(store, disks, clock, config.recording, note, keeper.allowance)
     workers: list[Worker] = [
         *recorders.values(),
         ProcessWorker("analysis", kit.analysis_argv, intake.line, feed=relay),
         ClipMaker(_custodian(kit, times), rings, outbox.put_in),
         loop,
+        keeper,
         uplink,
         transfers,
         commands,
@@ -210,15 +220,16 @@ def _status(
         "disks": {
             name: f"{health.state} ({health.detail})"
             for name, health in facts.parts().items()
-            if name != "detector"
+            if name not in ("detector", "storage")
         },
+        "storage": _said(facts.parts()["storage"]),
         "quarantine": {"files": aside.files, "size_bytes": aside.size_bytes},
         "workers": {name: health.state for name, health in facts.workers().items()},
     }
 
 
-def _said(detector: DetectorHealth) -> str:
-    return f"{detector.state}: {detector.detail}" if detector.detail else detector.state
+def _said(health: Health) -> str:
+    return f"{health.state}: {health.detail}" if health.detail else health.state
 
 
 def _latest(uplink: Uplink, transfers: Transfers) -> int | None:

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from agent.core.config import NAME, Doc, Length
 from agent.core.errors import ConfigError
-from agent.delivery.config import BrokerConfig, DeliveryConfig
+from agent.delivery.config import BrokerConfig, DeliveryConfig, RetentionConfig
 from agent.device.homeassistant import HomeAssistantConfig
 from agent.device.scrape import MetricsConfig
 from agent.device.telemetry import TelemetryConfig
@@ -27,6 +27,9 @@ class CameraRole:
     broker: Annotated[BrokerConfig, Doc("The site's broker")] = field(default_factory=BrokerConfig)
     recording: Annotated[RecordConfig, Doc("Continuous recording")] = field(
         default_factory=RecordConfig
+    )
+    retention: Annotated[RetentionConfig, Doc("What stays on the disk, and what goes first")] = (
+        field(default_factory=RetentionConfig)
     )
     detector: Annotated[DetectorConfig, Doc("Detector")] = field(default_factory=DetectorConfig)
     telemetry: Annotated[TelemetryConfig, Doc("Reports on the box itself")] = field(

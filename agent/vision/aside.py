@@ -1,14 +1,13 @@
-"""What was set aside: counted, and deleted with a record only after its days are over."""
+"""What lies aside: quarantine and spool, counted, told by their age, strays set aside."""
 
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from agent.core import log
 from agent.core.clock import NS_PER_S, Clock
 from agent.core.store import Store
-from agent.evidence.hashing import hash_file
 from agent.vision.disks import STATE_DIR, Folder
 from agent.vision.recovery import QUARANTINE, Custody, quarantine
 
@@ -35,31 +34,8 @@ class Aside:
 
 def count(folders: Iterable[Folder]) -> Aside:
     """Count what lies in quarantine."""
-    sizes = [found.stat.st_size for folder in folders for found in _files(folder, QUARANTINE)]
+    sizes = [found.size_bytes for folder in folders for found in lying(folder, QUARANTINE)]
     return Aside(len(sizes), sum(sizes))
-
-
-def empty_quarantine(
-    store: Store, clock: Clock, folders: Iterable[Folder], custody: Custody, keep_days: int
-) -> int:
-    """Delete what has lain in quarantine for its days, each file with its hash on record.
-
-    Raises:
-        StorageError: the database refuses.
-    """
-    deleted = 0
-    for folder in folders:
-        for found in _files(folder, QUARANTINE):
-            if _is_younger(found, clock, keep_days * NS_PER_DAY):
-                continue
-            try:
-                detail = {"sha256": hash_file(found.path).sha256, "days": keep_days}
-                _record(store, custody, str(found.path.relative_to(folder.path)), detail)
-                found.path.unlink()
-                deleted += 1
-            except OSError as error:
-                _log.warning("file stays in quarantine", path=found.path, reason=error)
-    return deleted
 
 
 def sweep_spool(store: Store, clock: Clock, folders: Iterable[Folder], custody: Custody) -> int:
@@ -74,9 +50,10 @@ def sweep_spool(store: Store, clock: Clock, folders: Iterable[Folder], custody: 
     for folder in folders:
         if folder.folder_id != STATE_DIR:
             continue
-        for found in _files(folder, SPOOL):
+        for found in lying(folder, SPOOL):
             name = str(found.path.relative_to(folder.path))
-            if name in needed or _is_younger(found, clock, NS_PER_DAY):
+            count_from_now(found, clock.utc_ns())
+            if name in needed or found.age_ns(clock.utc_ns()) < NS_PER_DAY:
                 continue
             try:
                 quarantine(store, folder, found.path, custody, "no event and no clip wants it")
@@ -87,37 +64,37 @@ def sweep_spool(store: Store, clock: Clock, folders: Iterable[Folder], custody: 
 
 
 @dataclass(frozen=True, slots=True)
-class _Found:
+class Found:
+    """A file that lies aside."""
+
     path: Path
-    stat: os.stat_result
+    size_bytes: int
+    came_ns: int  # when it was moved here: that set the time of its change
+
+    def age_ns(self, now_ns: int) -> int:
+        """Give how long it has been here; 0 where a wrong clock told when it came."""
+        is_wrong = self.came_ns < SET_NS or self.came_ns > now_ns
+        return 0 if is_wrong else now_ns - self.came_ns
 
 
-def _files(folder: Folder, name: str) -> Iterator[_Found]:
+def lying(folder: Folder, name: str) -> Iterator[Found]:
+    """Give the files of a folder's `quarantine` or `spool`, by name; links are left alone."""
     try:
         with os.scandir(folder.path / name) as entries:
             for entry in sorted(entries, key=lambda entry: entry.name):
                 if entry.is_file(follow_symlinks=False):
-                    yield _Found(Path(entry.path), entry.stat(follow_symlinks=False))
+                    stat = entry.stat(follow_symlinks=False)
+                    yield Found(Path(entry.path), stat.st_size, stat.st_ctime_ns)
     except OSError:
         return  # there is none, or its disk went
 
 
-def _is_younger(found: _Found, clock: Clock, age_ns: int) -> bool:
-    """Whether a file came here less than `age_ns` ago: moving it set the time of its change."""
-    came_ns, now_ns = found.stat.st_ctime_ns, clock.utc_ns()
-    if came_ns < SET_NS or came_ns > now_ns:  # told by a wrong clock: it counts from now on
-        _touch(found.path)
-        return True
-    return now_ns - came_ns < age_ns
-
-
-def _touch(path: Path) -> None:
+def count_from_now(found: Found, now_ns: int) -> None:
+    """Let a file that came by a wrong clock count from now on."""
+    if SET_NS <= found.came_ns <= now_ns:
+        return
     try:
-        stat = path.stat()
-        os.utime(path, ns=(stat.st_atime_ns, stat.st_mtime_ns))
+        stat = found.path.stat()
+        os.utime(found.path, ns=(stat.st_atime_ns, stat.st_mtime_ns))
     except OSError as error:
-        _log.warning("file of a wrong time", path=path, reason=error)
-
-
-def _record(store: Store, custody: Custody, name: str, detail: Mapping[str, object]) -> None:
-    store.write(lambda connection: custody(connection, "quarantine.deleted", name, detail))
+        _log.warning("file of a wrong time", path=found.path, reason=error)

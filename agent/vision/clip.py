@@ -70,6 +70,7 @@ class _Wanted:
     track_path: str
     event_line: str
     event_state: str
+    refused: str  # why it gets no video
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,7 +139,8 @@ class ClipMaker:
         with self._custodian.store.reading() as connection:
             rows = connection.execute(
                 "SELECT c.id, c.event_id, c.camera, c.start_utc_ns, c.end_utc_ns, c.snapshot,"
-                " c.track_path, e.body, e.state FROM clip c JOIN event e ON e.id = c.event_id"
+                " c.track_path, e.body, e.state, c.refused"
+                " FROM clip c JOIN event e ON e.id = c.event_id"
                 " WHERE c.state = 'wanted' ORDER BY c.end_utc_ns"
             ).fetchall()
         return [_Wanted(*row) for row in rows]
@@ -146,6 +148,8 @@ class ClipMaker:
     def _is_due(self, wanted: _Wanted) -> bool:
         ring = self._rings.get(wanted.camera)
         newest_utc_ns = None if ring is None else ring.newest_utc_ns
+        if wanted.refused:
+            return True
         if newest_utc_ns is not None and newest_utc_ns >= wanted.end_utc_ns:
             return True
         return self._over_ns(wanted) > SILENT_NS
@@ -165,13 +169,7 @@ class ClipMaker:
         return max(by_wall_ns, clock.mono_ns() - self._end_mono_ns(wanted))
 
     def _make(self, wanted: _Wanted, *, is_lenient: bool) -> None:
-        footage = gather(
-            self._custodian.store,
-            self._custodian.state_dir,
-            self._rings.get(wanted.camera),
-            Span(wanted.camera, wanted.start_utc_ns, wanted.end_utc_ns),
-            is_lenient=is_lenient,
-        )
+        footage = self._footage(wanted, is_lenient=is_lenient)
         if not footage.is_settled and self._over_ns(wanted) < UNSETTLED_NS:
             return
         work = self._custodian.state_dir / WORK / wanted.clip_id
@@ -208,12 +206,23 @@ class ClipMaker:
 
         def change(connection: sqlite3.Connection) -> None:
             self._note_sealed(connection, handover, missing_ms, reason)
-            self._tell(connection, _sealed(event, handover, missing_ms))
+            self._tell(connection, _sealed(event, handover, missing_ms, wanted.refused))
 
         self._custodian.store.write(change)
         if wanted.snapshot:
             (self._custodian.state_dir / wanted.snapshot).unlink(missing_ok=True)
         _log.info("clip sealed", clip_id=wanted.clip_id, parts=len(written), missing_ms=missing_ms)
+
+    def _footage(self, wanted: _Wanted, *, is_lenient: bool) -> Footage:
+        if wanted.refused:
+            return Footage((), (), None, (f"refused: {wanted.refused}",), is_settled=True)
+        return gather(
+            self._custodian.store,
+            self._custodian.state_dir,
+            self._rings.get(wanted.camera),
+            Span(wanted.camera, wanted.start_utc_ns, wanted.end_utc_ns),
+            is_lenient=is_lenient,
+        )
 
     def _write_parts(
         self, wanted: _Wanted, footage: Footage, work: Path, *, is_lenient: bool
@@ -296,28 +305,30 @@ class ClipMaker:
         custody.append(connection, self._custodian.clock, "clip.sealed", handover.clip_id, detail)
 
     def _note_empty(self, wanted: _Wanted) -> None:
-        reason = "nothing was recorded in its span"
+        state = "refused" if wanted.refused else "empty"
+        reason = wanted.refused or "nothing was recorded in its span"
         span_ms = (wanted.end_utc_ns - wanted.start_utc_ns) // NS_PER_MS
 
         def change(connection: sqlite3.Connection) -> None:
             connection.execute(
-                "UPDATE clip SET state = 'empty', missing_ms = ?, reason = ? WHERE id = ?",
-                (span_ms, reason, wanted.clip_id),
+                "UPDATE clip SET state = ?, missing_ms = ?, reason = ? WHERE id = ?",
+                (state, span_ms, reason, wanted.clip_id),
             )
-            custody.append(
-                connection, self._custodian.clock, "clip.empty", wanted.clip_id, {"reason": reason}
-            )
+            detail = {"reason": reason}
+            custody.append(connection, self._custodian.clock, "clip.empty", wanted.clip_id, detail)
 
         self._custodian.store.write(change)
         _log.warning("clip empty", clip_id=wanted.clip_id, event_id=wanted.event_id, reason=reason)
 
 
-def _sealed(event: Event, handover: Handover, missing_ms: int) -> Message:
+def _sealed(event: Event, handover: Handover, missing_ms: int, refused: str) -> Message:
     files = [
         {"name": item.name, "size_bytes": item.size_bytes, "sha256": item.sha256}
         for item in handover.files
     ]
     body = lines.sealed_body(event, handover.clip_id, missing_ms, files)
+    if refused:
+        body["clip_refused"] = refused
     return Message(Lane.STATE, f"event/{event.kind}", body, needs_receipt=True)
 
 

@@ -8,7 +8,7 @@ import json
 import sqlite3
 import threading
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
@@ -39,6 +39,21 @@ class Outbox(Protocol):
         ...
 
 
+Refusal = Callable[[Event], str]
+"""Says why an event's clip gets no video now; empty: it gets one."""
+
+Custody = Callable[[sqlite3.Connection, str, str, Mapping[str, object]], object]
+"""Appends (kind, subject, detail) to the custody log inside a transaction."""
+
+
+@dataclass(frozen=True, slots=True)
+class Admission:
+    """Who says whether there is room for a clip, and who keeps on record that there was none."""
+
+    refusal: Refusal
+    custody: Custody
+
+
 @dataclass(frozen=True, slots=True)
 class AnalysisHealth:
     """What the analysis last said of one camera."""
@@ -64,7 +79,10 @@ class DetectorHealth:
 class Intake:
     """Takes the lines of the analysis process; called from one thread at a time."""
 
-    def __init__(self, store: Store, outbox: Outbox, clock: Clock) -> None:
+    def __init__(
+        self, store: Store, outbox: Outbox, clock: Clock, admission: Admission | None = None
+    ) -> None:
+        self._admission = admission
         self._store = store
         self._outbox = outbox
         self._clock = clock
@@ -179,31 +197,42 @@ class Intake:
                 "body": lines.to_line(event),
             },
         )
-        self._outbox.put_in(
-            connection,
-            Message(Lane.ALARM, f"event/{event.kind}", lines.event_body(event), needs_receipt=True),
-        )
+        refused = ""
         if _is_clip_due(event) and not _has_clip(connection, event):
-            self._want_clip(connection, event)
+            refused = self._want_clip(connection, event)
+        body = lines.event_body(event, refused)
+        self._outbox.put_in(
+            connection, Message(Lane.ALARM, f"event/{event.kind}", body, needs_receipt=True)
+        )
         return True
 
-    def _want_clip(self, connection: sqlite3.Connection, event: Event) -> None:
+    def _want_clip(self, connection: sqlite3.Connection, event: Event) -> str:
+        """Add the wanted clip; gives why it gets no video, empty where it does."""
+        refused = "" if self._admission is None else self._admission.refusal(event)
+        clip_id = self._clock.new_id()
         last_utc_ns = event.end_utc_ns or event.clip_until_utc_ns or event.start_utc_ns
         span_ns = min(max(0, last_utc_ns - event.start_utc_ns), MOST_SPAN_NS)
         end_utc_ns = event.start_utc_ns + span_ns
         connection.execute(
             "INSERT INTO clip (id, event_id, camera, start_utc_ns, end_utc_ns, state, snapshot,"
-            " track_path) VALUES (?, ?, ?, ?, ?, 'wanted', ?, ?)",
+            " track_path, refused) VALUES (?, ?, ?, ?, ?, 'wanted', ?, ?, ?)",
             (
-                self._clock.new_id(),
+                clip_id,
                 event.event_id,
                 event.camera,
                 max(0, event.start_utc_ns - round(event.pre_s * NS_PER_S)),
                 end_utc_ns + round(event.post_s * NS_PER_S),
                 str(event.snapshot or ""),
                 json.dumps(event.path),
+                refused,
             ),
         )
+        if refused and self._admission is not None:
+            detail = {"event_id": event.event_id, "kind": event.kind, "severity": event.severity}
+            detail["reason"] = refused
+            self._admission.custody(connection, "clip.refused", clip_id, detail)
+            _log.warning("no video of an event", event_id=event.event_id, reason=refused)
+        return refused
 
     def _note(self, said: Mapping[str, Any]) -> None:
         camera = str(said.get("camera", ""))

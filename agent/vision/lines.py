@@ -131,8 +131,13 @@ def from_line(text: str) -> Event:
     return event
 
 
-def event_body(event: Event) -> wire.Json:
-    """Give the body of the message `event/<kind>` for the centre."""
+def event_body(event: Event, clip_refused: str = "") -> wire.Json:
+    """Give the body of the message `event/<kind>` for the centre.
+
+    Args:
+        event: as it was said.
+        clip_refused: why its clip gets no video; empty where it does.
+    """
     body: wire.Json = {
         "event_id": event.event_id,
         "camera": event.camera,
@@ -151,6 +156,8 @@ def event_body(event: Event) -> wire.Json:
     }
     if topic := _onvif_topic(event.kind, event.label):
         body["onvif_topic"] = topic
+    if clip_refused:
+        body["clip_refused"] = clip_refused
     return body
 
 

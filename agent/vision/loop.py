@@ -10,22 +10,20 @@ import sys
 import threading
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 from agent.core import log
 from agent.core.clock import NS_PER_MS, NS_PER_S, Clock
-from agent.core.files import sync_directory
 from agent.core.store import Store
-from agent.vision import aside, recovery, room
+from agent.vision import aside, garbage, recovery, room
 from agent.vision.config import RecordConfig
 from agent.vision.disks import Disks, Folder
 from agent.vision.recovery import Custody
+from agent.vision.steady import Steadiness
+from agent.vision.stock import Allowance
 
 EVERY_S = 30.0
 ASIDE_EVERY_NS = 3600 * NS_PER_S
 NS_PER_DAY = 86_400 * NS_PER_S
-STEADY_NS = 3600 * NS_PER_S  # the clock must have run on for so long before its days count
-STEP_NS = 60 * NS_PER_S
 SET_NS = aside.SET_NS
 LATE_NS = 600 * NS_PER_S  # what is too old waits so long for others, to go in one run
 BYTES_PER_GB = 1_000_000_000
@@ -43,7 +41,8 @@ _SUMS = """
     FROM segment WHERE state IN ('closed', 'recovered') GROUP BY folder
 """
 _PROTECTIONS = """
-    SELECT camera, start_utc_ns, end_utc_ns FROM clip WHERE state IN ('wanted', 'sealed')
+    SELECT camera, start_utc_ns, end_utc_ns FROM clip
+    WHERE state IN ('wanted', 'sealed') AND refused = ''
     UNION ALL
     SELECT camera, start_utc_ns, end_utc_ns FROM hold
     UNION ALL
@@ -115,7 +114,13 @@ class RecordingLoop:
     name = "recording-loop"
 
     def __init__(  # the parts of one box, wired by the role
-        self, store: Store, disks: Disks, clock: Clock, config: RecordConfig, custody: Custody
+        self,
+        store: Store,
+        disks: Disks,
+        clock: Clock,
+        config: RecordConfig,
+        custody: Custody,
+        allowance: Callable[[], Allowance | None] = lambda: None,
     ) -> None:
         self.aside = aside.Aside()
         self._store = store
@@ -123,9 +128,10 @@ class RecordingLoop:
         self._clock = clock
         self._config = config
         self._custody = custody
+        self._allowance = allowance
         self._aside_ns: int | None = None
         self._present: frozenset[str] | None = None
-        self._steady = (clock.mono_ns(), clock.utc_ns() - clock.mono_ns())  # since, offset
+        self._steadiness = Steadiness(clock)
 
     def run(self, stop: threading.Event, progress: Callable[[], None]) -> None:
         """Look every half minute until `stop`."""
@@ -145,7 +151,7 @@ class RecordingLoop:
         """
         folders = self._disks.present()
         self._welcome(folders)
-        self._sweep(folders)
+        garbage.sweep(self._store, folders)
         gone = self._due(folders) if self._is_any_due(folders) else []
         for first in range(0, len(gone), RUN_PIECES):
             self._delete(folders, gone[first : first + RUN_PIECES])
@@ -170,6 +176,11 @@ class RecordingLoop:
         bounds = self._bounds(ends, self._clock.utc_ns())
         if sum(row["size_bytes"] for row in ours) > bounds.max_bytes:
             return True
+        allowance = self._allowance()
+        if allowance is not None:
+            near = [row["size_bytes"] for row in ours if row["folder"] in allowance.folder_ids]
+            if sum(near) > allowance.max_bytes:
+                return True
         return any(end < bounds.oldest_utc_ns for end in ends) or any(
             _is_short(folder) for folder in folders
         )
@@ -192,12 +203,28 @@ class RecordingLoop:
             bounds = _bounds_of_disk(folder, rest, going_bytes, len(goes))
             if bounds is not None:
                 gone += choose(rest, protections, bounds)
-        return gone
+        return [*gone, *self._beyond_allowance(pieces, gone, protections)]
+
+    def _beyond_allowance(
+        self, pieces: Sequence[Piece], gone: Sequence[Piece], protections: Sequence[Protection]
+    ) -> tuple[Piece, ...]:
+        """Give what makes way for clips on the disk that they share with recordings."""
+        allowance = self._allowance()
+        if allowance is None:
+            return ()
+        going = {piece.segment_id for piece in gone}
+        rest = [
+            piece
+            for piece in pieces
+            if piece.folder_id in allowance.folder_ids and piece.segment_id not in going
+        ]
+        spare_bytes = round(allowance.max_bytes * SPARE_SHARE)
+        return choose(rest, protections, Bounds(allowance.max_bytes, spare_bytes=spare_bytes))
 
     def _bounds(self, ends_utc_ns: Iterable[int], now_utc_ns: int) -> Bounds:
         max_bytes = round(self._config.keep_max_gb * BYTES_PER_GB)
         oldest_utc_ns = now_utc_ns - self._config.keep_days * NS_PER_DAY
-        if not self._is_clock_steady():
+        if not self._steadiness.look():
             return Bounds(max_bytes, spare_bytes=round(max_bytes * SPARE_SHARE))
         first_utc_ns = min(ends_utc_ns, default=now_utc_ns)
         is_late = first_utc_ns < oldest_utc_ns - LATE_NS
@@ -207,28 +234,15 @@ class RecordingLoop:
             spare_bytes=round(max_bytes * SPARE_SHARE),
         )
 
-    def _is_clock_steady(self) -> bool:
-        """Say whether the clock may be believed: one that was just set may be set again.
-
-        A box without a clock of its own starts in the past, and a slip of a hand is years: neither
-        may cost what was recorded.
-        """
-        now_ns = self._clock.mono_ns()
-        offset_ns = self._clock.utc_ns() - now_ns
-        if abs(offset_ns - self._steady[1]) > STEP_NS:
-            _log.warning("clock was set, recordings are kept for an hour whatever their days")
-            self._steady = (now_ns, offset_ns)
-        return now_ns - self._steady[0] >= STEADY_NS
-
     def _delete(self, folders: Sequence[Folder], pieces: Sequence[Piece]) -> None:
         self._store.write(lambda connection: self._forget(connection, pieces))
-        self._sweep(folders)
+        garbage.sweep(self._store, folders)
 
     def _forget(self, connection: sqlite3.Connection, pieces: Sequence[Piece]) -> None:
         ids = [(piece.segment_id,) for piece in pieces]
         paths = [(piece.folder_id, piece.path) for piece in pieces]
         connection.executemany("DELETE FROM segment WHERE id = ?", ids)
-        connection.executemany("INSERT OR IGNORE INTO garbage VALUES (?, ?)", paths)
+        garbage.note(connection, paths)
         listing = "".join(f"{piece.sha256}  {piece.path}\n" for piece in pieces)
         detail = {
             "reason": "recording loop",
@@ -239,22 +253,6 @@ class RecordingLoop:
         }
         self._custody(connection, "segments.deleted", "recordings", detail)
 
-    def _sweep(self, folders: Sequence[Folder]) -> None:
-        """Delete the files whose rows are gone, as far as their disks are there."""
-        with self._store.reading() as connection:
-            rows = [tuple(row) for row in connection.execute("SELECT folder, path FROM garbage")]
-        by_id = {folder.folder_id: folder.path for folder in folders}
-        done = []
-        for folder_id, path in rows:
-            if folder_id in by_id and _is_unlinked(by_id[folder_id] / path):
-                done.append((folder_id, path))
-        for parent in {(by_id[folder_id] / path).parent for folder_id, path in done}:
-            if parent.is_dir():
-                sync_directory(parent)
-        if done:
-            query = "DELETE FROM garbage WHERE folder = ? AND path = ?"
-            self._store.write(lambda connection: connection.executemany(query, done).rowcount)
-
     def _tidy_aside(self, folders: Sequence[Folder]) -> None:
         now_ns = self._clock.mono_ns()
         if self._aside_ns is not None and now_ns - self._aside_ns < ASIDE_EVERY_NS:
@@ -262,7 +260,6 @@ class RecordingLoop:
         self._aside_ns = now_ns
         store, clock, custody = self._store, self._clock, self._custody
         aside.sweep_spool(store, clock, folders, custody)
-        aside.empty_quarantine(store, clock, folders, custody, self._config.quarantine_days)
         self.aside = aside.count(folders)
 
 
@@ -314,15 +311,6 @@ def _spans(pieces: Iterable[Piece]) -> dict[str, dict[str, int]]:
         }
         for camera, span in spans.items()
     }
-
-
-def _is_unlinked(path: Path) -> bool:
-    try:
-        path.unlink(missing_ok=True)
-    except OSError as error:
-        _log.warning("recording not deleted, will be tried again", path=path, reason=error)
-        return False
-    return True
 
 
 def _overlap(piece: Piece, held: Protection) -> bool:

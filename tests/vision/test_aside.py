@@ -1,7 +1,5 @@
-"""What was set aside: counted, kept for its days, deleted with a record; strays of the spool."""
+"""What lies aside: counted, told by its age; strays of the spool are set aside."""
 
-import hashlib
-import json
 import os
 import time
 from pathlib import Path
@@ -37,9 +35,6 @@ class Attic:
         path.write_bytes(content)
         return path
 
-    def empty(self, days: int = 30) -> int:
-        return aside.empty_quarantine(self.store, self.clock, self.folders, self.note, days)
-
     def sweep(self) -> int:
         return aside.sweep_spool(self.store, self.clock, self.folders, self.note)
 
@@ -49,25 +44,23 @@ def attic(store: Store, tmp_path: Path) -> Attic:
     return Attic(store, tmp_path)
 
 
-def test_quarantine_is_kept_for_its_days_and_deleted_with_its_hash(attic: Attic) -> None:
+def test_quarantine_is_counted_and_told_by_its_age(attic: Attic) -> None:
     path = attic.put("quarantine/gate-1.mp4", b"remains")
     os.utime(path, (1_000_000_000, 1_000_000_000))  # an old file, set aside just now
     assert aside.count(attic.folders) == aside.Aside(1, 7)
-    attic.clock.advance(30 * DAY_S - 60)
-    assert attic.empty() == 0
-    attic.clock.advance(120)
-    assert attic.empty() == 1
-    assert aside.count(attic.folders) == aside.Aside(0, 0)
-    (entry,) = rows(attic.store, "SELECT * FROM custody")
-    assert (entry["kind"], entry["subject"]) == ("quarantine.deleted", "quarantine/gate-1.mp4")
-    assert json.loads(entry["detail"])["sha256"] == hashlib.sha256(b"remains").hexdigest()
+    (found,) = aside.lying(attic.folders[0], "quarantine")
+    attic.clock.advance(30 * DAY_S)
+    assert found.age_ns(attic.clock.utc_ns()) / NS_PER_DAY == pytest.approx(30, abs=0.01)
 
 
 def test_file_set_aside_by_a_wrong_clock_counts_from_now(attic: Attic) -> None:
     path = attic.put("quarantine/gate-1.mp4")
-    attic.clock = SimClock(path.stat().st_ctime_ns - 400 * NS_PER_DAY)
-    assert attic.empty(7) == 0
-    assert path.exists()
+    came_ns = path.stat().st_ctime_ns
+    (found,) = aside.lying(attic.folders[0], "quarantine")
+    early_ns = came_ns - 400 * NS_PER_DAY
+    assert found.age_ns(early_ns) == 0
+    aside.count_from_now(found, early_ns)
+    assert path.stat().st_ctime_ns > came_ns
 
 
 def test_links_and_folders_are_left_alone(attic: Attic) -> None:
@@ -75,9 +68,7 @@ def test_links_and_folders_are_left_alone(attic: Attic) -> None:
     (attic.path / "quarantine").mkdir()
     (attic.path / "quarantine" / "link").symlink_to(outside)
     (attic.path / "quarantine" / "folder").mkdir()
-    attic.clock.advance(400 * DAY_S)
-    assert attic.empty() == 0
-    assert outside.exists()
+    assert list(aside.lying(attic.folders[0], "quarantine")) == []
 
 
 def test_pictures_nobody_wants_are_set_aside_after_a_day(attic: Attic) -> None:
@@ -107,4 +98,4 @@ def test_pictures_nobody_wants_are_set_aside_after_a_day(attic: Attic) -> None:
 
 
 def test_nothing_there_is_nothing_to_do(attic: Attic) -> None:
-    assert (attic.empty(), attic.sweep(), aside.count(attic.folders)) == (0, 0, aside.Aside())
+    assert (attic.sweep(), aside.count(attic.folders)) == (0, aside.Aside())
