@@ -35,6 +35,10 @@ NO_LIMIT_MESSAGES = 65_535  # MQTT v5: Receive Maximum when the broker names non
 NO_LIMIT_BYTES = 268_435_455  # MQTT: largest packet there is
 RECEIVE_MAXIMUM = 128  # what the broker may have in flight towards us
 TCP_CONGESTION = 13
+SO_MAX_PACING_RATE = 47
+NO_PACE = 0xFFFF_FFFF
+MOST_NAME_BYTES = 16
+BBR = b"bbr"
 WITH_WILL = 0x04  # DISCONNECT that lets the broker publish the will
 FAILED = 0x80
 # Bad user or password, not authorised, banned, bad method, not authorised for the topic's filter.
@@ -121,6 +125,15 @@ class Session(Protocol):
 
     def poll(self, timeout_s: float) -> list[SessionEvent]:
         """Read and write what is due, waiting at most `timeout_s` for the first event."""
+        ...
+
+    @property
+    def is_paced(self) -> bool:
+        """Whether the kernel keeps the queue of this connection short by itself."""
+        ...
+
+    def pace(self, bytes_per_s: int) -> None:
+        """Send no faster; 0: as fast as it goes."""
         ...
 
     def close(self) -> None:
@@ -210,6 +223,20 @@ class MqttSession:
         if self._lost is not None:
             events.append(self._lost)
         return events
+
+    @property
+    def is_paced(self) -> bool:
+        """Whether the connection is under BBR; see `_tune`."""
+        with suppress(OSError, AttributeError):  # no socket any more
+            name = self._socket.getsockopt(socket.IPPROTO_TCP, TCP_CONGESTION, MOST_NAME_BYTES)
+            return bool(name.rstrip(b"\0") == BBR)
+        return False
+
+    def pace(self, bytes_per_s: int) -> None:
+        """Send no faster; 0: as fast as it goes. A kernel that cannot does not."""
+        with suppress(OSError, AttributeError):
+            limit = min(bytes_per_s or NO_PACE, NO_PACE)
+            self._socket.setsockopt(socket.SOL_SOCKET, SO_MAX_PACING_RATE, limit)
 
     def close(self) -> None:
         """Disconnect so that the will still counts, and close the socket."""
@@ -330,6 +357,10 @@ class MqttSession:
         return self._client
 
     @property
+    def _socket(self) -> Any:
+        return None if self._client is None else self._client.socket()
+
+    @property
     def _where(self) -> str:
         return f"broker {self._broker.host}:{self._broker.port}"
 
@@ -406,7 +437,7 @@ def _tune(_client: Client, _userdata: Any, sock: Any) -> None:
     with suppress(
         OSError
     ):  # six to nine times the speed of cubic at 1 % loss, where the kernel has it
-        sock.setsockopt(socket.IPPROTO_TCP, TCP_CONGESTION, b"bbr")
+        sock.setsockopt(socket.IPPROTO_TCP, TCP_CONGESTION, BBR)
 
 
 class _TlsSocket(ssl.SSLSocket):

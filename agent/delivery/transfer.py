@@ -45,7 +45,7 @@ MOST_OPEN = 8
 OPEN_AHEAD = 4
 MOST_SHELVED = 1000
 SHELF_NS = 300 * NS_PER_S
-LOOK_NS = NS_PER_S // 2
+LOOK_NS = NS_PER_S // 5
 BUSY_S, IDLE_S = 0.02, 0.2
 PACKET_BYTES = 32  # of a PUBLISH beside topic and payload
 LEAST_PACKET_BYTES = 512
@@ -134,6 +134,7 @@ class Transfers:
         self._look_ns = 0
         self._retry_ns = 0
         self._was_stuck = False
+        self._pace = 0  # of the socket; 0: none
         self._last_receipt_utc_ns: int | None = None
 
     def run(self, stop: threading.Event, progress: Callable[[], None]) -> None:
@@ -171,6 +172,7 @@ class Transfers:
         self._tickets = {}
         self._window.reconnected(was_stuck=self._was_stuck)
         self._was_stuck = False
+        self._window.is_paced, self._pace = session.is_paced, 0
         self._shelf.clear()
         for sending in self._open.values():
             sending.reconnected()
@@ -190,6 +192,14 @@ class Transfers:
         for event in session.poll(self._idle_s()):
             self._take(event)
         self._check_overdue()
+        self._hold_back(session)
+
+    def _hold_back(self, session: Session) -> None:
+        """Hold the socket to the window's pace when that has changed."""
+        pace = self._window.pace_bytes_per_s
+        if pace != self._pace:
+            self._pace = pace
+            session.pace(pace)
 
     def _idle_s(self) -> float:
         phases = {sending.phase for sending in self._open.values()}

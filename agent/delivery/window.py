@@ -5,6 +5,11 @@ acknowledgement (the idea of BBR: Cardwell et al., "BBR: Congestion-Based Conges
 2016; the rate sample is that of draft-cheng-iccrg-delivery-rate-estimation). A delay older than
 ten seconds is measured anew with a single chunk under way, or our own queue would count as the
 link's. More than the window only fills queues that an alarm would have to stand in.
+
+Where the kernel itself keeps the queue short (BBR), the window grows to 3 once the rate has
+settled: what waits does so in the socket, not on the link, and a lost packet does not leave the
+link idle. Starved of data BBR never ends its start-up, in which it fills every queue; so from then
+on the socket is held to a little over the measured rate. Measured: `./run bench goodput`.
 Pure: instants are parameters.
 """
 
@@ -19,11 +24,18 @@ CHUNK_BYTES = 64 * KIB
 LARGE_CHUNK_BYTES = 256 * KIB
 LEAST_CHUNK_BYTES = 4 * KIB
 MOST_WINDOW_BYTES = 512 * KIB
+MOST_PACED_BYTES = 1024 * KIB
 GAIN = 1.3
+PACED_GAIN = 3.0
+PACE_GAIN = 1.05  # over the measured rate: room to find out that the link has become faster
+RISE = 1.1  # a rate that has not grown so much for a while has settled
+SETTLE_NS = NS_PER_S // 2
+SETTLE_DELAYS = 8
 SLOW_BYTES_PER_S = 125_000  # 1 Mbit/s
 LAN_BYTES_PER_S = 12_500_000
 LAN_DELAY_NS = 10_000_000
 MEMORY_NS = 10 * NS_PER_S
+PACED_MEMORY_NS = 30 * NS_PER_S  # there a wrong delay only fills the socket
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +58,10 @@ class SendWindow:
         self._delay_at_ns = 0
         self._is_probing = False
         self._cap_bytes = LARGE_CHUNK_BYTES
+        self._risen_rate = 0.0
+        self._risen_ns = 0
+        self._is_settled = False
+        self.is_paced = False  # whether the kernel keeps the queue short by itself
         self.in_flight_bytes = 0
         self.bandwidth_bytes_per_s = 0.0  # largest rate lately, 0 before the first acknowledgement
         self.delay_ns = 0  # smallest time to an acknowledgement lately
@@ -66,9 +82,20 @@ class SendWindow:
 
     @property
     def window_bytes(self) -> int:
-        """How much may be under way; at least one chunk, at most 512 KiB."""
-        wanted = int(GAIN * self.bandwidth_bytes_per_s * self.delay_ns / NS_PER_S)
-        return min(max(wanted, self.chunk_bytes), MOST_WINDOW_BYTES)
+        """How much may be under way; at least one chunk, at most 512 KiB, where paced 1 MiB."""
+        gain = PACED_GAIN if self._is_wide else GAIN
+        most_bytes = MOST_PACED_BYTES if self._is_wide else MOST_WINDOW_BYTES
+        wanted = int(gain * self.bandwidth_bytes_per_s * self.delay_ns / NS_PER_S)
+        return min(max(wanted, self.chunk_bytes), most_bytes)
+
+    @property
+    def pace_bytes_per_s(self) -> int:
+        """What the socket is to be held to; 0: not at all."""
+        return int(PACE_GAIN * self.bandwidth_bytes_per_s) if self._is_wide else 0
+
+    @property
+    def _is_wide(self) -> bool:
+        return self.is_paced and self._is_settled
 
     @property
     def has_room(self) -> bool:
@@ -110,6 +137,7 @@ class SendWindow:
         """Forget what was under way; small chunks may come through where large ones got stuck."""
         self._sent.clear()
         self.in_flight_bytes = 0
+        self._risen_rate, self._is_settled = 0.0, False
         if was_stuck:
             self._cap_bytes = max(LEAST_CHUNK_BYTES, self.chunk_bytes // 4)
             self._rates.clear()
@@ -123,11 +151,15 @@ class SendWindow:
         while self._rates[0][0] < now_ns - MEMORY_NS:
             self._rates.popleft()
         self.bandwidth_bytes_per_s = self._rates[0][1]
+        if rate > RISE * self._risen_rate:
+            self._risen_rate, self._risen_ns = rate, now_ns
+        elif now_ns - self._risen_ns > max(SETTLE_NS, SETTLE_DELAYS * self.delay_ns):
+            self._is_settled = True
 
     def _note_delay(self, sent: _Sent, now_ns: int) -> None:
         delay_ns = now_ns - sent.at_ns
         if not self.delay_ns or delay_ns <= self.delay_ns or (self._is_probing and sent.is_alone):
             self.delay_ns, self._delay_at_ns = delay_ns, now_ns
             self._is_probing = False
-        elif now_ns - self._delay_at_ns > MEMORY_NS:
+        elif now_ns - self._delay_at_ns > (PACED_MEMORY_NS if self._is_wide else MEMORY_NS):
             self._is_probing = True

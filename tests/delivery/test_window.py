@@ -9,6 +9,7 @@ from agent.delivery.window import (
     KIB,
     LARGE_CHUNK_BYTES,
     LEAST_CHUNK_BYTES,
+    MOST_PACED_BYTES,
     MOST_WINDOW_BYTES,
     SMALL_CHUNK_BYTES,
     SendWindow,
@@ -131,3 +132,24 @@ def test_it_stays_within_its_bounds_whatever_happens(steps):
         assert window.chunk_bytes <= window.window_bytes <= MOST_WINDOW_BYTES
         assert LEAST_CHUNK_BYTES <= window.chunk_bytes <= LARGE_CHUNK_BYTES
         assert window.in_flight_bytes < MOST_WINDOW_BYTES + LARGE_CHUNK_BYTES
+
+
+def test_where_the_kernel_keeps_the_queue_short_it_gets_more_to_send_once_the_rate_has_settled():
+    window = SendWindow()
+    window.is_paced = True
+    drive(window, 2_500_000, 0.08, spans_s=0.3)
+    assert window.pace_bytes_per_s == 0
+    drive(window, 2_500_000, 0.08, spans_s=4.0)
+    bdp_bytes = window.bandwidth_bytes_per_s * window.delay_ns / S
+    assert window.window_bytes >= min(2.9 * bdp_bytes, MOST_PACED_BYTES)
+    assert 1.0 < window.pace_bytes_per_s / window.bandwidth_bytes_per_s < 1.2
+    window.reconnected(was_stuck=False)
+    assert window.pace_bytes_per_s == 0
+    assert window.window_bytes <= MOST_WINDOW_BYTES
+
+
+def test_without_such_a_kernel_the_socket_is_never_held_back():
+    window = SendWindow()
+    drive(window, 2_500_000, 0.08)
+    assert window.pace_bytes_per_s == 0
+    assert window.window_bytes <= MOST_WINDOW_BYTES
