@@ -100,7 +100,7 @@ def run(file: Path, overrides: Sequence[str]) -> int:
     centre_key = PublicKey.load(settings.delivery.receiver_key_path)
     with status_file.alone(settings.state_dir):
         key = DeviceKey.load_or_create(settings.state_dir / KEY)
-        store = _store(settings, clock)
+        store = open_store(settings, clock)
         try:
             kit = Kit(
                 config=settings,
@@ -259,6 +259,20 @@ def receiver_status(store_dir: Path) -> Mapping[str, Sequence[Mapping[str, Any]]
     return index.contents(store_dir)
 
 
+def open_store(settings: CameraRole, clock: Clock) -> "Store":
+    """Open the box's database for writing; StorageError if it cannot be."""
+    from agent.core.schema import DEVICE_MIGRATIONS
+    from agent.core.store import Store
+
+    store = Store(
+        settings.state_dir / DATABASE, DEVICE_MIGRATIONS, clock, settings.delivery.max_db_mb * MIB
+    )
+    moved_to = store.open()
+    if moved_to is not None:
+        log.get(__name__).error("database was damaged; a new one was begun", moved_to=moved_to)
+    return store
+
+
 def _calibrations(settings: CameraRole) -> dict[str, str]:
     """Read every calibration and say in a line each what it is; ConfigError for a bad one."""
     from agent.vision import calibration
@@ -280,19 +294,6 @@ def _signed_head(settings: CameraRole) -> dict[str, Any]:
     key = DeviceKey.load_or_create(settings.state_dir / KEY)
     with closing(read_only(settings.state_dir / DATABASE)) as connection:
         return custody.signed_head(connection, key, RealClock(), settings.device)
-
-
-def _store(settings: CameraRole, clock: Clock) -> "Store":
-    from agent.core.schema import DEVICE_MIGRATIONS
-    from agent.core.store import Store
-
-    store = Store(
-        settings.state_dir / DATABASE, DEVICE_MIGRATIONS, clock, settings.delivery.max_db_mb * MIB
-    )
-    moved_to = store.open()
-    if moved_to is not None:
-        log.get(__name__).error("database was damaged; a new one was begun", moved_to=moved_to)
-    return store
 
 
 def _next_boot(connection: sqlite3.Connection) -> int:

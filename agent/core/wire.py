@@ -36,6 +36,8 @@ SCHEMAS = (
     "custody",
     "command",
     "replay",
+    "hold",
+    "release",
     "command_status",
     "gap",
     "time",

@@ -18,11 +18,13 @@ from agent.device import homeassistant
 from agent.device.commands import Commands
 from agent.device.metrics import Figures, exposition
 from agent.device.replay import Replay
+from agent.device.requests import Requests
 from agent.device.scrape import Scrape
 from agent.device.status import StatusFile
 from agent.device.telemetry import Facts, Health, Telemetry
 from agent.device.timekeeper import Sources, Timekeeper
 from agent.evidence import receipt
+from agent.roles import keepsakes
 from agent.roles.config import CameraRole
 from agent.roles.kit import Kit
 from agent.supervisor import ProcessWorker, Supervisor, Worker
@@ -30,6 +32,7 @@ from agent.vision import relay as relays
 from agent.vision.aside import Aside
 from agent.vision.clip import ClipMaker, Custodian
 from agent.vision.disks import Disks
+from agent.vision.hold import Keepsakes
 from agent.vision.intake import Admission, Intake
 from agent.vision.keeper import Box, Keeper
 from agent.vision.loop import RecordingLoop
@@ -90,12 +93,13 @@ def build(kit: Kit) -> Supervisor:
         clock,
         config.delivery,
     )
+    kept = Keepsakes(store, clock, note, [camera.id for camera in config.cameras])
     replay = Replay(store, config.device, kit.key, clock, uplink.resend)
     commands = Commands(
         store,
         outbox,
         lambda document: receipt.check_command(document, kit.centre_key),
-        {"replay": replay},
+        {"replay": replay, **keepsakes.centre_words(kept)},
         clock,
     )
     uplink.listen(commands.topic, commands.hear)
@@ -130,6 +134,7 @@ def build(kit: Kit) -> Supervisor:
         uplink,
         transfers,
         commands,
+        Requests(config.state_dir, keepsakes.box_words(kept), clock),
         times,
         *kit.instruments,
         Telemetry(outbox.put, facts, clock, config.telemetry),

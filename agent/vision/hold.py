@@ -29,6 +29,12 @@ class Word(NamedTuple):
 
     reason: str
     by: str
+    via: str = ""  # on what way it came, where that is known: a command of the centre, a user
+
+    @property
+    def told(self) -> dict[str, object]:
+        """What the custody log keeps of it."""
+        return {name: text for name, text in self._asdict().items() if text}
 
 
 class Keepsakes:
@@ -49,8 +55,13 @@ class Keepsakes:
         self._custody = custody
         self._cameras = cameras
 
-    def place(self, span: Span, word: Word) -> str:
+    def place(self, span: Span, word: Word, hold_id: str = "") -> str:
         """Keep what is recorded of a span, now and later; gives the hold's id.
+
+        Args:
+            span: of a camera.
+            word: who and why.
+            hold_id: to give it, a new one if empty; one that is there already stays as it is.
 
         Raises:
             MalformedMessage: no such camera, a span that ends before it begins or has not begun
@@ -59,24 +70,24 @@ class Keepsakes:
         """
         _check_word(word)
         self._check_span(span)
-        hold_id = self._clock.new_id()
+        hold_id = hold_id or self._clock.new_id()
         times = (span.start_utc_ns, span.end_utc_ns)
         values = (hold_id, span.camera, *times, word.reason, self._clock.utc_ns(), word.by)
         detail = {
             "camera": span.camera,
             "start_utc_ms": span.start_utc_ns // NS_PER_MS,
             "end_utc_ms": span.end_utc_ns // NS_PER_MS,
-            "reason": word.reason,
-            "by": word.by,
+            **word.told,
         }
 
         def change(connection: sqlite3.Connection) -> None:
-            connection.execute(
-                "INSERT INTO hold (id, camera, start_utc_ns, end_utc_ns, reason, created_utc_ns,"
-                " placed_by) VALUES (?, ?, ?, ?, ?, ?, ?)",
+            added = connection.execute(
+                "INSERT OR IGNORE INTO hold (id, camera, start_utc_ns, end_utc_ns, reason,"
+                " created_utc_ns, placed_by) VALUES (?, ?, ?, ?, ?, ?, ?)",
                 values,
-            )
-            self._custody(connection, "hold.placed", hold_id, detail)
+            ).rowcount
+            if added:
+                self._custody(connection, "hold.placed", hold_id, detail)
 
         self._store.write(change)
         return hold_id
@@ -97,7 +108,7 @@ class Keepsakes:
                 raise MalformedMessage(
                     f"hold {hold_id[:64]!r}: there is none; there are: {', '.join(known) or 'none'}"
                 )
-            self._custody(connection, "hold.released", hold_id, word._asdict())
+            self._custody(connection, "hold.released", hold_id, word.told)
 
         self._store.write(change)
 
@@ -124,7 +135,7 @@ class Keepsakes:
             add = "INSERT OR IGNORE INTO pin VALUES (?, ?, ?, ?)"
             if not connection.execute(add, values).rowcount:
                 raise MalformedMessage(f"clip {clip_id}: is pinned already")
-            self._custody(connection, "clip.pinned", clip_id, word._asdict())
+            self._custody(connection, "clip.pinned", clip_id, word.told)
 
         self._store.write(change)
 
@@ -141,7 +152,7 @@ class Keepsakes:
             query = "DELETE FROM pin WHERE clip_id = ?"
             if not connection.execute(query, (clip_id,)).rowcount:
                 raise MalformedMessage(f"clip {clip_id[:64]!r}: is not pinned")
-            self._custody(connection, "clip.unpinned", clip_id, word._asdict())
+            self._custody(connection, "clip.unpinned", clip_id, word.told)
 
         self._store.write(change)
 
@@ -177,7 +188,7 @@ def listed(connection: sqlite3.Connection) -> dict[str, list[dict[str, Any]]]:
 
 
 def _check_word(word: Word) -> None:
-    for name, text in word._asdict().items():
+    for name, text in (("reason", word.reason), ("by", word.by)):
         if not text.strip():
             raise MalformedMessage(f"{name} is missing; allowed: 1 to {MOST_WORDS} letters")
         if len(text) > MOST_WORDS or not text.isprintable():

@@ -55,7 +55,7 @@ def lists(store: Store) -> dict:
 def test_who_and_why_stand_in_the_list_and_in_the_log(store: Store, keep: Keepsakes) -> None:
     hold_id = keep.place(SPAN, WORD)
     (found,) = lists(store)["holds"]
-    assert (found["id"], found["reason"], found["placed_by"]) == (hold_id, *WORD)
+    assert (found["id"], found["reason"], found["placed_by"]) == (hold_id, WORD.reason, WORD.by)
     keep.release(hold_id, Word("handed over", "B. Kern"))
     assert lists(store)["holds"] == []
     detail = {"camera": "gate", "start_utc_ms": 1_699_999_940_000, "end_utc_ms": 1_699_999_970_000}
@@ -132,3 +132,10 @@ def test_a_clip_without_files_cannot_be_pinned(store: Store, keep: Keepsakes, st
 def test_an_unknown_clip_cannot_be_pinned(keep: Keepsakes) -> None:
     with pytest.raises(MalformedMessage, match="clip 'nonsense': there is none"):
         keep.pin("nonsense", WORD)
+
+
+def test_a_hold_of_a_known_id_is_placed_once(store: Store, keep: Keepsakes) -> None:
+    for _ in range(2):  # a command that a kill cut short before its answer is done again
+        assert keep.place(SPAN, WORD, "f" * 32) == "f" * 32
+    assert len(lists(store)["holds"]) == 1
+    assert [kind for kind, _, _ in log_of(store)] == ["hold.placed"]

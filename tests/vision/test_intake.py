@@ -15,7 +15,7 @@ from agent.core.store import Store
 from agent.core.wire import Topics
 from agent.delivery.outbox import Outbox
 from agent.vision import lines
-from agent.vision.intake import Intake
+from agent.vision.intake import Admission, Intake
 
 START_NS = 1_790_000_000 * NS_PER_S
 EVENT = Event(
@@ -267,3 +267,32 @@ def test_a_clip_stays_in_bounds_when_the_clock_is_set_while_its_event_goes_on(
     intake.line(lines.to_line(replace(CLOSED, start_utc_ns=start_ns, end_utc_ns=end_ns)))
     (clip,) = rows(store, "SELECT * FROM clip")
     assert (clip["start_utc_ns"], clip["end_utc_ns"]) == span
+
+
+def test_a_clip_without_room_is_refused_visibly_and_its_event_goes_on(store: Store) -> None:
+    clock = SimClock()
+    logged: list[tuple[str, dict]] = []
+    admission = Admission(
+        lambda event: "no room: 7 bytes left" if event.severity == "info" else "",
+        lambda _connection, kind, _subject, detail: logged.append((kind, dict(detail))),
+    )
+    outbox = Outbox(store, Topics("yard", "cam-1"), clock, boot=1)
+    intake = Intake(store, outbox, clock, admission)
+    info = replace(CLOSED, severity="info")
+    intake.line(lines.to_line(info))
+    intake.line(lines.to_line(replace(CLOSED, event_id="2" * 32)))
+    refused = {row["event_id"]: row["refused"] for row in rows(store, "SELECT * FROM clip")}
+    assert refused == {info.event_id: "no room: 7 bytes left", "2" * 32: ""}
+    bodies = [json.loads(row["payload"])["body"] for row in rows(store, "SELECT * FROM outbox")]
+    assert [body.get("clip_refused") for body in bodies] == ["no room: 7 bytes left", None]
+    assert logged == [
+        (
+            "clip.refused",
+            {
+                "event_id": info.event_id,
+                "kind": "zone_enter",
+                "severity": "info",
+                "reason": "no room: 7 bytes left",
+            },
+        )
+    ]

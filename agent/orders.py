@@ -1,0 +1,112 @@
+"""What a person at the box wants done, by the running agent or, if none runs, here.
+
+Only one process writes the database: the agent while it runs.
+"""
+
+from collections.abc import Sequence
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+from agent import app
+from agent.core.clock import RealClock
+from agent.core.errors import ConfigError, StorageError
+from agent.core.wire import Json
+from agent.roles.config import CameraRole
+
+
+def order(file: Path, overrides: Sequence[str], word: str, args: Json, by: str) -> Json:
+    """Have a word done; gives what came of it.
+
+    Raises:
+        MalformedMessage: it is refused, in words.
+        DeviceBusy: the agent does not answer.
+        StorageError: it has never run, or the disk refuses.
+    """
+    from agent.device import requests, status
+
+    settings = app.load_config(file, overrides, check_files=False)
+    request = requests.Request(word, args, by)
+    if status.read(settings.state_dir)["running"]:
+        return requests.ask(settings.state_dir, request, RealClock())
+    if not (settings.state_dir / app.DATABASE).exists():
+        raise StorageError(f"{settings.state_dir}: no agent has run here yet")
+    with status.alone(settings.state_dir):
+        return _done_here(settings, request)
+
+
+def retention(file: Path, overrides: Sequence[str]) -> dict[str, Any]:
+    """Give what lies on the disk, what would go next and what stays.
+
+    Raises:
+        StorageError: it has never run, or the database cannot be read.
+    """
+    from agent.vision import explain
+
+    settings = app.load_config(file, overrides, check_files=False)
+    names = [camera.id for camera in settings.cameras]
+    place = explain.Place(settings.state_dir, settings.retention, settings.recording, names)
+    return _read(settings, lambda connection: explain.explain(connection, place, _utc_ns()))
+
+
+def keepsakes(file: Path, overrides: Sequence[str]) -> dict[str, Any]:
+    """Give all holds and pins; StorageError if it has never run."""
+    from agent.vision import hold
+
+    return _read(app.load_config(file, overrides, check_files=False), hold.listed)
+
+
+def utc_ms(text: str) -> int:
+    """Read a moment: `now`, or ISO 8601, UTC where it names no zone.
+
+    Raises:
+        ConfigError: it is neither.
+    """
+    from datetime import UTC, datetime
+
+    if text == "now":
+        return _utc_ns() // 1_000_000
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError as error:
+        raise ConfigError(
+            f"time {text!r}; allowed: now, or as 2026-05-31T14:05:00, UTC unless it ends in a zone"
+        ) from error
+    return round((moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp() * 1000)
+
+
+def _read(settings: CameraRole, look: Any) -> dict[str, Any]:
+    import sqlite3
+
+    from agent.core.store import read_only
+
+    database = settings.state_dir / app.DATABASE
+    try:
+        with closing(read_only(database)) as connection:
+            found: dict[str, Any] = look(connection)
+    except (sqlite3.Error, OSError) as error:
+        raise StorageError(f"{database}: {error}") from error
+    return found
+
+
+def _done_here(settings: CameraRole, request: Any) -> Json:
+    from agent.device import requests
+    from agent.evidence import custody
+    from agent.roles.keepsakes import box_words
+    from agent.vision.hold import Keepsakes
+
+    clock = RealClock()
+    store = app.open_store(settings, clock)
+
+    def note(connection: Any, kind: str, subject: str, detail: Any) -> object:
+        return custody.append(connection, clock, kind, subject, detail)
+
+    try:
+        cameras = [camera.id for camera in settings.cameras]
+        return requests.do(box_words(Keepsakes(store, clock, note, cameras)), request)
+    finally:
+        store.close()
+
+
+def _utc_ns() -> int:
+    return RealClock().utc_ns()
