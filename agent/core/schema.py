@@ -190,4 +190,8 @@ DEVICE_MIGRATIONS: tuple[str, ...] = (
     CREATE INDEX clip_by_state ON clip (state, end_utc_ns);
     CREATE INDEX transfer_by_clip ON transfer (clip_id);
     """,
+    """
+    ALTER TABLE removed ADD COLUMN marks BLOB;  -- a bit for each that was; null: all were
+    ALTER TABLE removed ADD COLUMN reason TEXT NOT NULL DEFAULT 'evicted';
+    """,
 )

@@ -1,11 +1,10 @@
 """The durable queue to the centre: what `put` returned survives a power cut.
 
 A row leaves only when the broker has taken it (telemetry) or the centre has signed for it
-(`needs_receipt`), or under the size bound: beats first, then the oldest telemetry, never a row
-that needs a receipt. An eviction leaves a gap record, the message `state/outbox`, which is sent.
+(`needs_receipt`), or under the size bound: old telemetry is thinned, then goes (`eviction`), never
+a row that needs a receipt. That leaves a gap record, the message `state/outbox`, which is sent.
 """
 
-import json
 import sqlite3
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -16,15 +15,12 @@ from agent.core.errors import MalformedMessage, OutboxFull
 from agent.core.model import Lane, Message, Row
 from agent.core.store import Store
 from agent.core.wire import Topics
-from agent.delivery import removals
+from agent.delivery import eviction
 from agent.delivery.clockstate import kernel_clock
+from agent.delivery.eviction import HIGH_WATER
 from agent.delivery.lanes import Ask, LaneReader
 
 MAX_PAYLOAD_BYTES = 64 * 1024  # anything larger is a file
-EVICT_ROWS = 500
-HIGH_WATER = 0.90  # of the database's bound: telemetry goes, so that events still find room
-LOW_WATER = 0.85
-GAP_KIND = "state/outbox"
 QUARANTINE = "quarantine"
 _EVICTABLE = (Lane.TELEMETRY, Lane.BACKFILL)
 _REASON_LETTERS = 256
@@ -205,50 +201,13 @@ class Outbox:
         return seq
 
     def _make_room(self, connection: sqlite3.Connection, message: Message) -> None:
-        if _fill(connection) < HIGH_WATER:
-            return
-        while _fill(connection) > LOW_WATER:
-            victims = self._victims(connection)
-            if not victims:
-                break
-            connection.executemany(
-                "DELETE FROM outbox WHERE id = ?", [(row["id"],) for row in victims]
-            )
-            self._insert(connection, self._gap(victims, removals.note(connection, victims)))
-        if message.lane in _EVICTABLE and _fill(connection) >= HIGH_WATER:
+        for record in eviction.make_room(connection, self.topics.up("beat")):
+            self._insert(connection, record)
+        if message.lane in _EVICTABLE and eviction.fill(connection) >= HIGH_WATER:
             raise OutboxFull(
-                f"outbox: {message.kind}: database {_fill(connection):.0%} full and nothing left"
-                " to evict; free space or raise delivery.max_db_mb"
+                f"outbox: {message.kind}: database {eviction.fill(connection):.0%} full and nothing"
+                " left to evict; free space or raise delivery.max_db_mb"
             )
-
-    def _victims(self, connection: sqlite3.Connection) -> list[sqlite3.Row]:
-        query = (
-            "SELECT id, lane, boot, payload, created_utc_ns FROM outbox WHERE quarantine IS NULL"
-            " AND lane IN ('telemetry', 'backfill') AND needs_receipt = 0"
-        )
-        beats = connection.execute(
-            f"{query} AND topic = ? ORDER BY id LIMIT ?", (self.topics.up("beat"), EVICT_ROWS)
-        ).fetchall()
-        return beats or connection.execute(f"{query} ORDER BY id LIMIT ?", (EVICT_ROWS,)).fetchall()
-
-    def _gap(self, victims: list[sqlite3.Row], spans: list[removals.Span]) -> Message:
-        first, last = victims[0], victims[-1]
-        detail = (
-            f"{len(victims)} messages of {first['lane']} removed for want of space:"
-            f" boot {first['boot']} seq {_seq(first)} to boot {last['boot']} seq {_seq(last)}"
-        )
-        _log.warning("messages evicted", detail=detail)
-        return Message(
-            Lane.STATE,
-            GAP_KIND,
-            {
-                "state": "evicted",
-                "since_utc_ms": max(0, first["created_utc_ns"] // NS_PER_MS),
-                "detail": detail,
-                "removed": removals.told(spans),
-            },
-            is_retained=True,
-        )
 
 
 def _encode(envelope: Mapping[str, object]) -> bytes:
@@ -265,15 +224,3 @@ def _encode(envelope: Mapping[str, object]) -> bytes:
             " anything larger is a file"
         )
     return payload
-
-
-def _fill(connection: sqlite3.Connection) -> float:
-    pages, free, most = (
-        int(connection.execute(f"PRAGMA {name}").fetchone()[0])
-        for name in ("page_count", "freelist_count", "max_page_count")
-    )
-    return (pages - free) / most
-
-
-def _seq(row: sqlite3.Row) -> int:
-    return int(json.loads(row["payload"])["seq"])

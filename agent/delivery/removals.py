@@ -1,81 +1,132 @@
 """Which numbers of the outbox were removed unsent: what is neither here nor there was delivered.
 
-Kept as spans, both ends included, by (boot, lane); the oldest make room for new ones.
+Kept in pieces (`agent.core.spans`) by boot, lane and reason; the oldest make room for new ones.
 """
 
+import base64
 import json
 import sqlite3
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
+
+from agent.core import spans
+from agent.core.spans import MOST_MARKED, Piece, Run
 
 MOST_SPANS = 10_000
 MOST_TOLD = 64  # spans in one message
+EVICTED = "evicted"  # for want of space
+DROPPED = "dropped"  # by hand
+_NUMBERED = b'{"sv"'  # what a message to the centre begins with; others have no number
 
 
 class Span(NamedTuple):
-    """Numbers of one boot and lane that were removed."""
+    """Numbers of one boot and lane that were removed: all from first to last, or the marked."""
 
     boot: int
     lane: str
     first: int
     last: int
+    marks: bytes | None = None
+
+    @property
+    def piece(self) -> Piece:
+        """The numbers alone."""
+        return Piece(self.first, self.last, self.marks)
+
+    @property
+    def total(self) -> int:
+        """How many numbers that are."""
+        return spans.total(spans.runs_of(self.piece))
 
 
-def note(connection: sqlite3.Connection, rows: Iterable[sqlite3.Row]) -> list[Span]:
+def note(
+    connection: sqlite3.Connection, rows: Iterable[sqlite3.Row], reason: str = EVICTED
+) -> list[Span]:
     """Keep the numbers of outbox rows that are being removed; gives them as spans.
 
     Args:
         connection: inside the transaction that removes them.
         rows: with boot, lane and payload.
+        reason: `EVICTED` or `DROPPED`.
     """
     numbers = defaultdict(set)
     for row in rows:
-        numbers[row["boot"], row["lane"]].add(int(json.loads(row["payload"])["seq"]))
-    spans = [
-        Span(boot, lane, first, last)
-        for (boot, lane), found in numbers.items()
-        for first, last in joined(found)
-    ]
-    for span in spans:
-        grown = connection.execute(
-            "UPDATE removed SET last_seq = ? WHERE boot = ? AND lane = ? AND last_seq = ?",
-            (span.last, span.boot, span.lane, span.first - 1),
-        ).rowcount
-        if not grown:
-            connection.execute(
-                "INSERT INTO removed (boot, lane, first_seq, last_seq) VALUES (?, ?, ?, ?)", span
-            )
+        if row["payload"].startswith(_NUMBERED):
+            numbers[row["boot"], row["lane"]].add(int(json.loads(row["payload"])["seq"]))
+    gone = []
+    for (boot, lane), found in numbers.items():
+        runs = spans.joined(found)
+        _keep(connection, (boot, lane, reason), runs)
+        gone += [
+            Span(boot, lane, piece.first, piece.last, piece.marks) for piece in spans.pieces(runs)
+        ]
     connection.execute(
-        "DELETE FROM removed WHERE id <= (SELECT max(id) FROM removed) - ?", (MOST_SPANS,)
+        "DELETE FROM removed WHERE id IN (SELECT id FROM removed ORDER BY id DESC LIMIT -1"
+        " OFFSET ?)",
+        (MOST_SPANS,),
     )
-    return spans
+    return gone
 
 
-def told(spans: Sequence[Span]) -> list[dict[str, object]]:
+def together(gone: Iterable[Span]) -> list[Span]:
+    """Give spans that may lie near each other in as few as hold the same numbers."""
+    runs: dict[tuple[int, str], list[Run]] = defaultdict(list)
+    for span in gone:
+        runs[span.boot, span.lane] += spans.runs_of(span.piece)
+    return [
+        Span(*key, piece.first, piece.last, piece.marks)
+        for key, found in sorted(runs.items())
+        for piece in spans.pieces(spans.merged(found))
+    ]
+
+
+def told(gone: Sequence[Span]) -> list[dict[str, object]]:
     """Give spans as the body of state/outbox has them; those beyond its bound are asked for."""
     return [
-        {"boot": span.boot, "lane": span.lane, "from": span.first, "to": span.last}
-        for span in spans[:MOST_TOLD]
+        {"boot": span.boot, "lane": span.lane, **worded(span.piece)} for span in gone[:MOST_TOLD]
     ]
 
 
-def within(connection: sqlite3.Connection, asked: Span) -> set[int]:
-    """Give the numbers of a span that were removed."""
+def worded(piece: Piece) -> dict[str, object]:
+    """Give a piece as messages have it."""
+    words: dict[str, object] = {"from": piece.first, "to": piece.last}
+    if piece.marks is not None:
+        words["only"] = base64.b64encode(piece.marks).decode()
+    return words
+
+
+def within(connection: sqlite3.Connection, asked: Span) -> dict[int, str]:
+    """Give the numbers of a span that were removed, each with the reason."""
     rows = connection.execute(
-        "SELECT max(first_seq, ?), min(last_seq, ?) FROM removed"
+        "SELECT first_seq, last_seq, marks, reason FROM removed"
         " WHERE boot = ? AND lane = ? AND last_seq >= ? AND first_seq <= ?",
-        (asked.first, asked.last, asked.boot, asked.lane, asked.first, asked.last),
+        (asked.boot, asked.lane, asked.first, asked.last),
     )
-    return {number for first, last in rows for number in range(first, last + 1)}
+    wanted = [(asked.first, asked.last)]
+    return {
+        number: row["reason"]
+        for row in rows
+        for first, last in spans.common(wanted, _runs(row))
+        for number in range(first, last + 1)
+    }
 
 
-def joined(numbers: Iterable[int]) -> list[tuple[int, int]]:
-    """Give numbers as spans without neighbours, both ends included."""
-    spans: list[tuple[int, int]] = []
-    for number in sorted(numbers):
-        if spans and number == spans[-1][1] + 1:
-            spans[-1] = (spans[-1][0], number)
-        else:
-            spans.append((number, number))
-    return spans
+def _keep(connection: sqlite3.Connection, key: tuple[int, str, str], runs: list[Run]) -> None:
+    """Add runs to the stored pieces, together with those that lie near."""
+    near = connection.execute(
+        "SELECT id, first_seq, last_seq, marks FROM removed WHERE boot = ? AND lane = ?"
+        " AND reason = ? AND last_seq >= ? AND first_seq <= ?",
+        (*key, runs[0][0] - MOST_MARKED, runs[-1][1] + MOST_MARKED),
+    ).fetchall()
+    connection.executemany("DELETE FROM removed WHERE id = ?", [(row["id"],) for row in near])
+    together = spans.merged([*runs, *(run for row in near for run in _runs(row))])
+    connection.executemany(
+        "INSERT INTO removed (boot, lane, reason, first_seq, last_seq, marks)"
+        " VALUES (?, ?, ?, ?, ?, ?)",
+        [(*key, *piece) for piece in spans.pieces(together)],
+    )
+
+
+def _runs(row: sqlite3.Row) -> Iterator[Run]:
+    yield from spans.runs_of(Piece(row["first_seq"], row["last_seq"], row["marks"]))

@@ -7,9 +7,9 @@ or, for what needs a receipt, by the centre.
 import json
 import sqlite3
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
-from agent.core import wire
+from agent.core import spans, wire
 from agent.core.clock import NS_PER_MS, Clock
 from agent.core.errors import MalformedMessage
 from agent.core.store import Store
@@ -61,7 +61,7 @@ class Replay:
         for number in range(asked.first, asked.last + 1):
             if number not in waiting:
                 reasons[_reason(number, aside, removed, given)].add(number)
-        spans, last = _bounded(reasons, asked.last)
+        missing, last = _bounded(reasons, asked.last)
         self._resend([found for number, found in waiting.items() if number <= last])
         fields = {
             "device": self._device,
@@ -71,10 +71,10 @@ class Replay:
             "from": asked.first,
             "to": last,
             "utc_ms": max(0, self._clock.utc_ns() // NS_PER_MS),
-            "missing": spans,
+            "missing": missing,
             "waiting": sum(number <= last for number in waiting),
         }
-        detail = f"{fields['waiting']} sent again, {len(spans)} spans will not come"
+        detail = f"{fields['waiting']} sent again, {len(missing)} spans will not come"
         return Answer(detail, gaprecord.sign(fields, self._key))
 
 
@@ -109,22 +109,23 @@ def _given(connection: sqlite3.Connection, asked: Span) -> int:
     return last if asked.boot == boot else 0
 
 
-def _reason(number: int, aside: set[int], removed: set[int], given: int) -> str:
+def _reason(number: int, aside: set[int], removed: Mapping[int, str], given: int) -> str:
     if number in aside:
         return "quarantined"
     if number in removed:
-        return "evicted"
+        return removed[number]
     return "taken" if number <= given else "never"
 
 
 def _bounded(reasons: dict[str, set[int]], last: int) -> tuple[list[dict[str, object]], int]:
     """Give what fits into one record, and the number up to which it then speaks."""
-    spans = sorted(
-        (first, end, reason)
+    found = [
+        (piece, reason)
         for reason, numbers in reasons.items()
-        for first, end in removals.joined(numbers)
-    )
-    if len(spans) > MOST_SPANS:
-        last = spans[MOST_SPANS][0] - 1
-        spans = spans[:MOST_SPANS]
-    return [{"from": first, "to": end, "reason": reason} for first, end, reason in spans], last
+        for piece in spans.pieces(spans.joined(numbers))
+    ]
+    found.sort(key=lambda pair: pair[0].first)
+    if len(found) > MOST_SPANS:
+        last = found[MOST_SPANS][0].first - 1
+        found = found[:MOST_SPANS]
+    return [{**removals.worded(piece), "reason": reason} for piece, reason in found], last

@@ -23,7 +23,6 @@ _EVENT = """
 """
 _CLIP = "UPDATE event SET clip = ? WHERE device = ? AND event_id = ? AND clip IS NULL"
 _TAKERS = {
-    "state/outbox": gaps.tell_evicted,
     "command": replay.take_answer,
     "time": times.adjust,
 }
@@ -101,9 +100,7 @@ class Inbox:
             ),
         ).rowcount
         if is_new:
-            gaps.note(connection, envelope, now_ms, self._ask_after_ms)
-            if envelope["kind"] == "birth":
-                gaps.note_earlier(connection, envelope, now_ms, self._ask_after_ms)
+            self._note_numbers(connection, envelope, now_ms)
         if is_new and envelope["kind"].startswith("event/"):
             body = envelope["body"]
             values = {name: body[name] for name in _EVENT_FIELDS}
@@ -120,6 +117,15 @@ class Inbox:
             if (take := _TAKERS.get(kind) or _TAKERS.get(group)) is not None:
                 take(connection, envelope)
         return bool(is_new)
+
+    def _note_numbers(
+        self, connection: sqlite3.Connection, envelope: wire.Json, now_ms: int
+    ) -> None:
+        gaps.note(connection, envelope, now_ms, self._ask_after_ms)
+        if envelope["kind"] == "birth":
+            gaps.note_earlier(connection, envelope, now_ms, self._ask_after_ms)
+        elif envelope["kind"] == "state/outbox":
+            gaps.tell_removed(connection, envelope, now_ms)
 
 
 def _check_whole(document: wire.Json, names: Sequence[str]) -> None:

@@ -90,8 +90,8 @@ def take_answer(connection: sqlite3.Connection, envelope: wire.Json) -> None:
     record = json.loads(base64.b64decode(body["record"]["payload"]))
     series = gaps.Series(envelope["device"], record["boot"], record["lane"])
     for item in record["missing"]:
-        span = (item["from"], item["to"])
-        gaps.tell(connection, series, span, item["reason"], body["record"])
+        why = gaps.Why(item["reason"], body["record"], record["utc_ms"])
+        gaps.tell(connection, series, gaps.runs_of(item), why)
 
 
 def _overdue(connection: sqlite3.Connection, now_ms: int) -> list[sqlite3.Row]:

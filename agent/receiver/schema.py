@@ -123,4 +123,8 @@ RECEIVER_MIGRATIONS: tuple[str, ...] = (
     ALTER TABLE event ADD COLUMN shift_ms INTEGER;           -- to be added to its times
     UPDATE message SET mono_ms = json_extract(CAST(payload AS TEXT), '$.mono_ms');
     """,
+    """
+    ALTER TABLE gap ADD COLUMN marks BLOB;  -- a bit for each number that is one of it; null: all
+    CREATE INDEX gap_by_end ON gap (device, boot, lane, last_seq);
+    """,
 )

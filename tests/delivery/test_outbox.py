@@ -6,7 +6,6 @@ import signal
 import subprocess
 import sys
 import threading
-from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -23,7 +22,7 @@ from agent.core.store import Store
 from agent.core.wire import Topics
 from agent.delivery.clockstate import kernel_clock
 from agent.delivery.lanes import SCAN_ROWS, Ask
-from agent.delivery.outbox import GAP_KIND, Outbox
+from agent.delivery.outbox import Outbox
 
 TOPICS = Topics("plaza", "cam-1")
 EVENT = {
@@ -255,52 +254,6 @@ def small_store(tmp_path, clock, mib=1):
     store = Store(tmp_path / "small.db", DEVICE_MIGRATIONS, clock, max_bytes=mib << 20)
     store.open()
     return store
-
-
-def test_under_the_bound_telemetry_goes_first_and_every_gap_is_told(tmp_path, sim):
-    store = small_store(tmp_path, sim)
-    outbox = Outbox(store, TOPICS, sim, boot=3)
-    alarms = [outbox.put(alarm(reason="x" * 200)) for _ in range(100)]
-    put = 0
-    while not store.write(
-        lambda c: c.execute(
-            "SELECT count(*) FROM outbox WHERE topic = ?", (TOPICS.up(GAP_KIND),)
-        ).fetchone()[0]
-    ):
-        outbox.put(Message(Lane.TELEMETRY, "sample", {"n": put, "pad": "x" * 400}))
-        put += 1
-    with store.reading() as connection:
-        kept = [
-            json.loads(row["payload"])
-            for row in connection.execute("SELECT payload FROM outbox ORDER BY id")
-        ]
-    store.close()
-    assert {row["id"] for row in kept} >= set(alarms)
-    left = [row["body"]["n"] for row in kept if row["kind"] == "sample"]
-    assert left == list(range(left[0], put)), "the oldest went, and nothing else"
-    gaps = [row["body"]["detail"] for row in kept if row["kind"] == GAP_KIND]
-    assert len(gaps) == 1
-    assert f"{left[0]} messages of telemetry" in gaps[0]
-    assert f"boot 3 seq 1 to boot 3 seq {left[0]}" in gaps[0]
-
-
-def test_beats_go_before_telemetry(tmp_path, sim):
-    store = small_store(tmp_path, sim)
-    outbox = Outbox(store, TOPICS, sim, boot=3)
-    beat = json.loads((Path(__file__).parent / "beat.json").read_text())
-    kinds = Counter()
-    while True:
-        outbox.put(sample(sum(kinds.values())))
-        outbox.put(Message(Lane.TELEMETRY, "beat", beat))
-        with store.reading() as connection:
-            kinds = Counter(
-                row["topic"].rsplit("/", 1)[1]
-                for row in connection.execute("SELECT topic FROM outbox")
-            )
-        if kinds["outbox"]:
-            break
-    store.close()
-    assert kinds["beat"] < kinds["sample"]
 
 
 def test_evidence_alone_fills_the_box_and_then_says_so(tmp_path, sim):
