@@ -40,9 +40,11 @@ _SUMS = """
         min(CASE WHEN end_utc_ns > ? THEN end_utc_ns END) AS first_end
     FROM segment WHERE state IN ('closed', 'recovered') GROUP BY folder
 """
+_SEALED = """
+    SELECT camera, start_utc_ns, end_utc_ns FROM clip WHERE state = 'sealed' AND refused = ''
+"""
 _PROTECTIONS = """
-    SELECT camera, start_utc_ns, end_utc_ns FROM clip
-    WHERE state IN ('wanted', 'sealed') AND refused = ''
+    SELECT camera, start_utc_ns, end_utc_ns FROM clip WHERE state = 'wanted' AND refused = ''
     UNION ALL
     SELECT camera, start_utc_ns, end_utc_ns FROM hold
     UNION ALL
@@ -191,7 +193,8 @@ class RecordingLoop:
         with self._store.reading() as connection:
             found = [Piece(*row) for row in connection.execute(_PIECES)]
             held = connection.execute(_PROTECTIONS, (MOST_PRE_ROLL_S, now_utc_ns))
-            protections = [Protection(*row) for row in held]
+            needed = [Protection(*row) for row in held]
+            protections = needed + [Protection(*row) for row in connection.execute(_SEALED)]
         pieces = [piece for piece in found if piece.folder_id in names]
         ends = [piece.end_utc_ns for piece in pieces if piece.end_utc_ns > SET_NS]
         gone = list(choose(pieces, protections, self._bounds(ends, now_utc_ns)))
@@ -203,12 +206,15 @@ class RecordingLoop:
             bounds = _bounds_of_disk(folder, rest, going_bytes, len(goes))
             if bounds is not None:
                 gone += choose(rest, protections, bounds)
-        return [*gone, *self._beyond_allowance(pieces, gone, protections)]
+        return [*gone, *self._beyond_allowance(pieces, gone, needed)]
 
     def _beyond_allowance(
-        self, pieces: Sequence[Piece], gone: Sequence[Piece], protections: Sequence[Protection]
+        self, pieces: Sequence[Piece], gone: Sequence[Piece], needed: Sequence[Protection]
     ) -> tuple[Piece, ...]:
-        """Give what makes way for clips on the disk that they share with recordings."""
+        """Give what makes way for clips on the disk that they share with recordings.
+
+        What a sealed clip holds already goes too, rather than that a new clip is refused.
+        """
         allowance = self._allowance()
         if allowance is None:
             return ()
@@ -219,7 +225,7 @@ class RecordingLoop:
             if piece.folder_id in allowance.folder_ids and piece.segment_id not in going
         ]
         spare_bytes = round(allowance.max_bytes * SPARE_SHARE)
-        return choose(rest, protections, Bounds(allowance.max_bytes, spare_bytes=spare_bytes))
+        return choose(rest, needed, Bounds(allowance.max_bytes, spare_bytes=spare_bytes))
 
     def _bounds(self, ends_utc_ns: Iterable[int], now_utc_ns: int) -> Bounds:
         max_bytes = round(self._config.keep_max_gb * BYTES_PER_GB)

@@ -48,7 +48,7 @@ _KEPT = """
     SELECT coalesce(sum(size_bytes), 0) FROM segment WHERE folder = ? AND id IN (
         SELECT s.id FROM (
             SELECT camera, start_utc_ns, end_utc_ns FROM clip
-            WHERE state IN ('wanted', 'sealed') AND refused = ''
+            WHERE state = 'wanted' AND refused = ''
             UNION SELECT camera, start_utc_ns, end_utc_ns FROM hold
             UNION SELECT camera, start_utc_ns - ?, ? FROM event WHERE state = 'open'
         ) k CROSS JOIN segment s ON s.camera = k.camera

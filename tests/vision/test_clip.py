@@ -495,37 +495,3 @@ def test_custody_chain_holds_over_all_of_it(box: Box) -> None:
     assert entries[0]["previous"] == custody.NO_HASH
     for left, right in itertools.pairwise(entries):
         assert right["previous"] == left["hash"]
-
-
-def refuse(box: Box, clip_id: str) -> None:
-    query = "UPDATE clip SET refused = 'no room' WHERE id = ?"
-    box.store.write(lambda connection: connection.execute(query, (clip_id,)).rowcount)
-
-
-def test_a_refused_clip_hands_over_its_picture_and_says_why_there_is_no_video(box: Box) -> None:
-    box.desk.record(60)
-    (box.folder / "spool").mkdir(exist_ok=True)
-    (box.folder / "spool" / "one.jpg").write_bytes(b"the picture")
-    clip_id = box.want(2, 4, snapshot="spool/one.jpg")
-    refuse(box, clip_id)
-    box.step()
-    clip = box.clip(clip_id)
-    assert (clip["state"], clip["missing_ms"], clip["reason"]) == (
-        "sealed",
-        2000,
-        "refused: no room",
-    )
-    names = [item["name"] for item in box.manifest(clip_id)["files"]]
-    assert names == ["snapshot.jpg", "path.json"]
-    (told,) = box.told
-    wire.check("event", told.body)
-    assert told.body["clip_refused"] == "no room"
-
-
-def test_a_refused_clip_without_a_picture_is_refused_for_good(box: Box) -> None:
-    box.desk.record(60)
-    clip_id = box.want(2, 4)
-    refuse(box, clip_id)
-    box.step()
-    clip = box.clip(clip_id)
-    assert (clip["state"], clip["missing_ms"], clip["reason"]) == ("refused", 2000, "no room")

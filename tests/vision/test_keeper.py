@@ -295,3 +295,20 @@ def test_taking_stock_writes_nothing(store: Store, shelf: Shelf) -> None:
         stock = take(connection, Site(shelf.folder, shelf.disks.present(), ("gate",)), Now(0))
     assert stock.used_bytes > 0
     assert json.dumps(rows(store, "SELECT * FROM clip")) == before
+
+
+def test_what_a_sealed_clip_holds_already_makes_way_before_a_clip_is_refused(shelf_of) -> None:
+    shelf = shelf_of(max_gb=0.022, recordings_min_gb=0.01)
+    paths = []
+    for number in range(180):
+        paths.append(shelf.segment(100_000))
+        if number % 2:
+            shelf.clip(f"c{number}", 1000, "sealed")  # its footage is in the segment
+        shelf.clock.advance(10)
+    shelf.clip("large", 5_000_000, "sealed")
+    shelf.keeper.tidy()
+    shelf.loop.tidy()
+    left = [path.exists() for path in paths]
+    assert left == sorted(left)  # the oldest went, without exception
+    assert 0 < left.count(False) < 100
+    assert set(shelf.states().values()) == {"sealed"}
