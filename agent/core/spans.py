@@ -39,7 +39,7 @@ def merged(runs: Iterable[Run]) -> list[Run]:
     return found
 
 
-def common(runs: Iterable[Run], others: Iterable[Run]) -> list[Run]:
+def overlap(runs: Iterable[Run], others: Iterable[Run]) -> list[Run]:
     """Give what is in both; each side is merged."""
     ours, theirs = list(runs), list(others)
     found, at = [], 0

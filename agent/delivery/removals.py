@@ -107,7 +107,7 @@ def within(connection: sqlite3.Connection, asked: Span) -> dict[int, str]:
     return {
         number: row["reason"]
         for row in rows
-        for first, last in spans.common(wanted, _runs(row))
+        for first, last in spans.overlap(wanted, _runs(row))
         for number in range(first, last + 1)
     }
 

@@ -89,7 +89,7 @@ def tell(
     now_ms = why.utc_ms
     told = _cut(connection, series, runs, None)
     known = spans.merged(run for _, found in told for run in found)
-    above = spans.common(runs, [(_mark(connection, series) + 1, _NO_END)])
+    above = spans.overlap(runs, [(_mark(connection, series) + 1, _NO_END)])
     if ahead := spans.without(above, known):
         told.append(({**_row(series, now_ms), "ask_utc_ms": now_ms}, ahead))
     text = None if why.record is None else json.dumps(why.record)
@@ -196,7 +196,7 @@ def _cut(
     taken = []
     for found in rows:
         row, ours = dict(found), _runs(found)
-        hit = spans.common(ours, runs)
+        hit = spans.overlap(ours, runs)
         if not hit:
             continue
         connection.execute(

@@ -46,7 +46,7 @@ def test_long_runs_stand_for_themselves(runs):
 @given(RUNS, RUNS)
 def test_both_and_without_are_those_of_sets(left, right):
     ours, theirs = spans.merged(left), spans.merged(right)
-    assert members(spans.common(ours, theirs)) == members(ours) & members(theirs)
+    assert members(spans.overlap(ours, theirs)) == members(ours) & members(theirs)
     assert members(spans.without(ours, theirs)) == members(ours) - members(theirs)
     assert spans.total(ours) == len(members(left))
 
