@@ -90,8 +90,10 @@ def _read(settings: CameraRole, look: Any) -> dict[str, Any]:
 
 
 def _done_here(settings: CameraRole, request: Any) -> Json:
+    from agent.delivery.ledger import Ledger
     from agent.device import requests
     from agent.evidence import custody
+    from agent.roles import fileorders
     from agent.roles.keepsakes import box_words
     from agent.vision.hold import Keepsakes
 
@@ -103,7 +105,9 @@ def _done_here(settings: CameraRole, request: Any) -> Json:
 
     try:
         cameras = [camera.id for camera in settings.cameras]
-        return requests.do(box_words(Keepsakes(store, clock, note, cameras)), request)
+        ledger = Ledger(store, settings.state_dir, clock, note, lambda *_: None)
+        kept = box_words(Keepsakes(store, clock, note, cameras))
+        return requests.do({**kept, **fileorders.words(ledger)}, request)
     finally:
         store.close()
 

@@ -194,4 +194,7 @@ DEVICE_MIGRATIONS: tuple[str, ...] = (
     ALTER TABLE removed ADD COLUMN marks BLOB;  -- a bit for each that was; null: all were
     ALTER TABLE removed ADD COLUMN reason TEXT NOT NULL DEFAULT 'evicted';
     """,
+    """
+    ALTER TABLE transfer ADD COLUMN is_final INTEGER NOT NULL DEFAULT 0;  -- refused for good
+    """,
 )

@@ -40,12 +40,14 @@ SCHEMAS = (
     "release",
     "command_status",
     "gap",
+    "file_gap",
     "time",
     "position",
 )
 BODIES: Mapping[str, str] = {  # first part of a message's kind: the schema of its body
     **{name: name for name in ("event", "state", "beat", "birth", "time", "position")},
     "command": "command_status",
+    "gap": "file_gap",
 }
 
 Json = dict[str, Any]

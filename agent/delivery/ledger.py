@@ -13,14 +13,21 @@ from pathlib import Path
 
 from agent.core import log, wire
 from agent.core.clock import NS_PER_MS, Clock
+from agent.core.errors import MalformedMessage
 from agent.core.model import Lane, Message
 from agent.core.store import Store
 from agent.core.wire import Json
 
 SMALL_FILE_BYTES = 256 * 1024  # snapshots and paths go before clips
 REFUSED_KIND = "state/files"
+LOST_KIND = "gap/file"
+REFUSED, FOR_GOOD = "refused", "refused_for_good"
+HARMS = ("missing", "truncated", "altered", "unreadable")  # what becomes of a file here
+ANY_SIZE = 1 << 62
 MANIFEST_NAME = "manifest.json"  # of the folder that was sealed
 _REASON_LETTERS = 256
+_DETAIL_LETTERS = 512
+_ENTRIES = {why: f"file.{why}" for why in HARMS}
 _COLUMNS = "fid, clip_id, path, name, size_bytes, sha256, leaf_root, manifest, event_ids, state"
 
 _log = log.get(__name__)
@@ -104,15 +111,17 @@ class Ledger:
         """Give the place of a transfer's file."""
         return self._state_dir / transfer.path
 
-    def waiting(self, limit: int, exclude: Collection[str] = ()) -> tuple[Transfer, ...]:
+    def waiting(
+        self, limit: int, exclude: Collection[str] = (), below_bytes: int = ANY_SIZE
+    ) -> tuple[Transfer, ...]:
         """Give the next files to send: small ones first, then the oldest."""
         marks = ",".join("?" * len(exclude))
         with self._store.reading() as connection:
             rows = connection.execute(
                 f"SELECT {_COLUMNS} FROM transfer WHERE state = 'waiting'"  # noqa: S608 - marks only
-                f" AND fid NOT IN ({marks})"
+                f" AND fid NOT IN ({marks}) AND size_bytes < ?"
                 " ORDER BY size_bytes > ?, created_utc_ns, size_bytes, fid LIMIT ?",
-                (*exclude, SMALL_FILE_BYTES, limit),
+                (*exclude, below_bytes, SMALL_FILE_BYTES, limit),
             ).fetchall()
         return tuple(_transfer(row, self._state_dir) for row in rows)
 
@@ -125,34 +134,76 @@ class Ledger:
             ).fetchone()
         return None if row is None else _transfer(row, self._state_dir)
 
-    def refuse(self, transfer: Transfer, reason: str) -> None:
-        """Stop sending a file, visibly, here and in the message `state/files`; it stays."""
+    def refuse(self, transfer: Transfer, reason: str, why: str = REFUSED) -> None:
+        """Stop sending a file, visibly, here and in the message `state/files`; it stays.
+
+        Args:
+            transfer: which one.
+            reason: in words.
+            why: REFUSED, or FOR_GOOD: it then waits again only when a person says so; or what has
+                become of the file here, as `sending.Harmed` names it: the centre is told that too.
+        """
         text = reason[:_REASON_LETTERS].encode(errors="replace").decode()
 
-        def change(connection: sqlite3.Connection) -> None:
-            changed = connection.execute(
-                "UPDATE transfer SET state = 'refused', reason = ?"
-                " WHERE fid = ? AND state = 'waiting'",
-                (text, transfer.fid),
-            ).rowcount
-            if changed:
-                self._custody(
-                    connection, "file.refused", transfer.fid, _facts(transfer, reason=text)
-                )
-                self._tell(connection, self._message(transfer, text))
+        def change(connection: sqlite3.Connection) -> bool:
+            before = connection.execute(
+                "SELECT reason FROM transfer WHERE fid = ? AND state = 'waiting'", (transfer.fid,)
+            ).fetchone()
+            if before is None:
+                return False
+            connection.execute(
+                "UPDATE transfer SET state = 'refused', reason = ?, is_final = ? WHERE fid = ?",
+                (text, why == FOR_GOOD, transfer.fid),
+            )
+            if before["reason"] == text:  # as the last time it was tried
+                return False
+            facts = _facts(transfer, reason=text)
+            self._custody(connection, _ENTRIES.get(why, "file.refused"), transfer.fid, facts)
+            self._tell(connection, self._message(transfer, why, text))
+            if why in HARMS:
+                self._tell(connection, lost(transfer, why, text))
+            return True
 
-        self._store.write(change)
-        _log.error("file not delivered", fid=transfer.fid, name=transfer.name, reason=text)
+        if self._store.write(change):
+            _log.error("file not delivered", fid=transfer.fid, name=transfer.name, reason=text)
 
     def retry_refused(self) -> int:
-        """Let every refused file wait again; gives how many."""
+        """Let every refused file wait again but those refused for good; gives how many."""
         return self._store.write(
             lambda connection: (
                 connection.execute(
-                    "UPDATE transfer SET state = 'waiting' WHERE state = 'refused'"
+                    "UPDATE transfer SET state = 'waiting' WHERE state = 'refused' AND NOT is_final"
                 ).rowcount
             )
         )
+
+    def retry(self, fid: str, by: str) -> Transfer:
+        """Let one refused file wait again because a person says so.
+
+        Raises:
+            MalformedMessage: there is no such file, or it is not refused.
+        """
+        transfer = self.find(fid)
+        if transfer is None or transfer.state != "refused":
+            state = "unknown" if transfer is None else transfer.state
+            raise MalformedMessage(f"file {fid[:64]!r}: {state}; allowed: one that is refused")
+
+        def change(connection: sqlite3.Connection) -> None:
+            changed = connection.execute(
+                "UPDATE transfer SET state = 'waiting', is_final = 0, reason = ''"
+                " WHERE fid = ? AND state = 'refused'",
+                (fid,),
+            ).rowcount
+            if changed:
+                self._custody(connection, "file.retried", fid, _facts(transfer, by=by))
+
+        self._store.write(change)
+        return transfer
+
+    def tell_centre(self, state: str, detail: str) -> None:
+        """Say in `state/files` how the centre takes files: `full`, or `delivering` again."""
+        message = self._said(state, detail)
+        self._store.write(lambda connection: self._tell(connection, message))
 
     def receipted(self, transfer: Transfer, receipt: Json) -> bool:
         """Store a checked receipt with all that follows from it; false if it was there before."""
@@ -194,17 +245,28 @@ class Ledger:
             self._custody(connection, "clip.receipted", clip_id, {})
             _log.info("clip receipted", clip_id=clip_id)
 
-    def _message(self, transfer: Transfer, reason: str) -> Message:
-        return Message(
-            Lane.STATE,
-            REFUSED_KIND,
-            {
-                "state": "refused",
-                "since_utc_ms": max(0, self._clock.utc_ns() // NS_PER_MS),
-                "detail": f"{transfer.fid} {transfer.name}: {reason}",
-            },
-            is_retained=True,
-        )
+    def _message(self, transfer: Transfer, state: str, reason: str) -> Message:
+        return self._said(state, f"{transfer.fid} {transfer.name}: {reason}")
+
+    def _said(self, state: str, detail: str) -> Message:
+        since_utc_ms = max(0, self._clock.utc_ns() // NS_PER_MS)
+        body = {"state": state, "since_utc_ms": since_utc_ms, "detail": detail[:_DETAIL_LETTERS]}
+        return Message(Lane.STATE, REFUSED_KIND, body, is_retained=True)
+
+
+def lost(transfer: Transfer, why: str, reason: str) -> Message:
+    """Give the message that a file will not come, or not as it was sealed, and why."""
+    body = {
+        "fid": transfer.fid,
+        "clip_id": transfer.clip_id,
+        "name": transfer.name,
+        "sha256": transfer.sha256,
+        "size_bytes": transfer.size_bytes,
+        "event_ids": list(transfer.event_ids),
+        "why": why,
+        "detail": reason,
+    }
+    return Message(Lane.STATE, LOST_KIND, body, needs_receipt=True)
 
 
 def _facts(transfer: Transfer, **more: object) -> Mapping[str, object]:

@@ -8,6 +8,7 @@ only as the answer to an offer or a done, which bounds what an absurd one can se
 import enum
 import hashlib
 import os
+import stat
 from collections import deque
 from collections.abc import Sequence
 from contextlib import suppress
@@ -27,6 +28,14 @@ LEAST_RATE_BYTES_PER_S = 1024
 
 Identity = tuple[int, int, int]
 """Size, time of change and inode: the same while nobody touches the file."""
+
+
+class Harmed(HashMismatch):
+    """The file here is not what was sealed; `harm` is one of `ledger.HARMS`."""
+
+    def __init__(self, harm: str, message: str) -> None:
+        super().__init__(message)
+        self.harm = harm
 
 
 class Phase(enum.Enum):
@@ -79,7 +88,7 @@ class Sending:
         """Hash a piece of the file; at its end the phase is OFFER.
 
         Raises:
-            HashMismatch: the file is missing, unreadable or not what was sealed.
+            Harmed: the file is missing, unreadable or not what was sealed.
         """
         if self._descriptor < 0 and self._open():
             self.phase = Phase.OFFER
@@ -91,9 +100,8 @@ class Sending:
             return
         found = self._hash.hexdigest()
         if found != self.transfer.sha256:
-            raise HashMismatch(
-                f"{self.transfer.path}: sha256 {found}; sealed as {self.transfer.sha256}"
-            )
+            words = f"{self.transfer.path}: sha256 {found}; sealed as {self.transfer.sha256}"
+            raise Harmed("altered", words)
         self._is_verified = True
         self.phase = Phase.OFFER
 
@@ -127,10 +135,13 @@ class Sending:
         """Give the done, after a last look at the file.
 
         Raises:
-            HashMismatch: the file changed while it was sent.
+            Harmed: the file changed while it was sent, or was deleted.
         """
-        if self._identify() != self._identity:
-            raise HashMismatch(f"{self.transfer.path}: changed while it was sent")
+        found = self._identify()
+        if not self._path.exists():
+            raise Harmed("missing", f"{self.transfer.path}: deleted while it was sent")
+        if found != self._identity:
+            raise Harmed("altered", f"{self.transfer.path}: changed while it was sent")
         transfer = self.transfer
         return {
             "sv": SCHEMA_VERSION,
@@ -196,7 +207,7 @@ class Sending:
         """Give the next chunk, or None when none may go now.
 
         Raises:
-            HashMismatch: the file is no longer as long as it was.
+            Harmed: the file is no longer as long as it was.
         """
         if not self._todo or now_ns < self._next_chunk_ns:
             return None
@@ -204,7 +215,8 @@ class Sending:
         size = max(1, min(size_bytes, self.max_chunk_bytes, end - start))
         payload = self._read(start, size)
         if len(payload) < size:
-            raise HashMismatch(f"{self.transfer.path}: shorter than sealed; read to {start}")
+            words = f"{self.transfer.path}: shorter than sealed; read to {start}"
+            raise Harmed("truncated", words)
         if start + size < end:
             self._todo.appendleft((start + size, end))
         if self._rate_bytes_per_s:
@@ -254,14 +266,18 @@ class Sending:
     def _open(self) -> bool:
         """Open the file; true if it is the one that was hashed before."""
         try:
-            self._descriptor = os.open(self._path, os.O_RDONLY | os.O_CLOEXEC)
+            self._descriptor = os.open(self._path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
         except OSError as error:
-            raise HashMismatch(f"{self.transfer.path}: {error.strerror}") from error
+            harm = "missing" if isinstance(error, FileNotFoundError) else "unreadable"
+            raise Harmed(harm, f"{self.transfer.path}: {error.strerror}") from error
+        if not stat.S_ISREG(os.fstat(self._descriptor).st_mode):
+            raise Harmed("altered", f"{self.transfer.path}: no plain file")
         identity = self._identify()
-        if identity[0] != self.transfer.size_bytes:
-            raise HashMismatch(
-                f"{self.transfer.path}: {identity[0]} bytes; sealed with {self.transfer.size_bytes}"
-            )
+        found_bytes, sealed_bytes = identity[0], self.transfer.size_bytes
+        if found_bytes != sealed_bytes:
+            harm = "truncated" if found_bytes < sealed_bytes else "altered"
+            words = f"{self.transfer.path}: {found_bytes} bytes; sealed with {sealed_bytes}"
+            raise Harmed(harm, words)
         is_known = self._is_verified and identity == self._identity
         self._identity, self._is_verified = identity, is_known
         return is_known
@@ -274,7 +290,7 @@ class Sending:
         try:
             return os.pread(self._descriptor, size_bytes, offset)
         except OSError as error:
-            raise HashMismatch(f"{self.transfer.path}: {error.strerror}") from error
+            raise Harmed("unreadable", f"{self.transfer.path}: {error.strerror}") from error
 
 
 def _merged(ranges: Sequence[Sequence[int]], size_bytes: int) -> list[tuple[int, int]]:

@@ -5,6 +5,7 @@ window that follows the link, so that an alarm is never stuck behind a clip. Sev
 open at once: the next one's chunks fill the time in which the centre checks the last one.
 """
 
+import random
 import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -12,7 +13,6 @@ from dataclasses import dataclass
 from agent.core import log, wire
 from agent.core.clock import NS_PER_MS, NS_PER_S, Clock
 from agent.core.errors import (
-    HashMismatch,
     IntegrityError,
     MalformedMessage,
     OutboxFull,
@@ -21,10 +21,19 @@ from agent.core.errors import (
 from agent.core.wire import Json, Topics
 from agent.delivery.config import BrokerConfig, DeliveryConfig
 from agent.delivery.fileform import Said, form
-from agent.delivery.ledger import Handover, Ledger, OutgoingFile, Transfer, enqueue
+from agent.delivery.fullness import Fullness
+from agent.delivery.ledger import (
+    FOR_GOOD,
+    REFUSED,
+    Handover,
+    Ledger,
+    OutgoingFile,
+    Transfer,
+    enqueue,
+)
 from agent.delivery.link import Link, LinkStatus, SessionFactory
 from agent.delivery.patience import Complaints, Pause
-from agent.delivery.sending import Identity, Phase, Sending
+from agent.delivery.sending import Harmed, Identity, Phase, Sending
 from agent.delivery.session import (
     FAILED,
     Acked,
@@ -45,6 +54,7 @@ MOST_OPEN = 8
 OPEN_AHEAD = 4
 MOST_SHELVED = 1000
 SHELF_NS = 300 * NS_PER_S
+FULL_RETRY_S = 60.0  # of a centre that is full and does not say for how long
 LOOK_NS = NS_PER_S // 5
 BUSY_S, IDLE_S = 0.02, 0.2
 PACKET_BYTES = 32  # of a PUBLISH beside topic and payload
@@ -74,6 +84,7 @@ class TransfersStatus:
     bandwidth_bytes_per_s: int
     delay_ms: int
     last_receipt_utc_ns: int | None
+    is_centre_full: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,6 +137,7 @@ class Transfers:
         self._complaints = Complaints(_log)
         self._full = Complaints(_log)
         self._counts = _Counts()
+        self._fullness = Fullness(random.Random())  # noqa: S311 - spreads waits, keeps no secret
         self._open: dict[str, Sending] = {}  # in the order to send them
         self._tickets: dict[int, _Ticket] = {}
         self._shelf: dict[str, int] = {}  # unanswered while others were: not before
@@ -161,6 +173,7 @@ class Transfers:
             bandwidth_bytes_per_s=int(window.bandwidth_bytes_per_s),
             delay_ms=window.delay_ns // NS_PER_MS,
             last_receipt_utc_ns=self._last_receipt_utc_ns,
+            is_centre_full=self._fullness.is_full,
         )
 
     def _serve(self, session: Session, stop: threading.Event, progress: Callable[[], None]) -> None:
@@ -187,8 +200,8 @@ class Transfers:
         for sending in tuple(self._open.values()):
             try:
                 self._advance(session, sending)
-            except HashMismatch as error:
-                self._refuse(sending, str(error))
+            except Harmed as error:
+                self._refuse(sending, str(error), error.harm)
         for event in session.poll(self._idle_s()):
             self._take(event)
         self._check_overdue()
@@ -219,7 +232,9 @@ class Transfers:
         silent = [fid for fid, sending in self._open.items() if sending.is_unanswered]
         ranked: dict[str, Sending] = {}
         resting = self._form.resting(now_ns)
-        for transfer in self._ledger.waiting(OPEN_AHEAD, (*self._shelf, *silent, *resting)):
+        exclude = (*self._shelf, *silent, *resting)
+        below_bytes = self._fullness.below_bytes(now_ns)
+        for transfer in self._ledger.waiting(OPEN_AHEAD, exclude, below_bytes):
             sending = self._open.get(transfer.fid)
             if sending is None and len(self._open | ranked) < MOST_OPEN:
                 sending = self._opened(transfer)
@@ -263,13 +278,17 @@ class Transfers:
         is_full = len(self._open) >= MOST_OPEN
         if sending.is_unanswered and (is_full or self._answered_ns > sending.asked_ns):
             self._shelf[sending.transfer.fid] = now_ns + SHELF_NS
-            self._verified[sending.transfer.fid] = sending.verified
             while len(self._shelf) > MOST_SHELVED:
                 del self._shelf[next(iter(self._shelf))]
-            while len(self._verified) > MOST_SHELVED:
-                del self._verified[next(iter(self._verified))]
-            self._drop(sending.transfer.fid)
+            self._put_back(sending)
         sending.unanswered()
+
+    def _put_back(self, sending: Sending) -> None:
+        """Close a file for now; it is not hashed again unless it changes."""
+        self._verified[sending.transfer.fid] = sending.verified
+        while len(self._verified) > MOST_SHELVED:
+            del self._verified[next(iter(self._verified))]
+        self._drop(sending.transfer.fid)
 
     def _is_ending(self, sending: Sending) -> bool:
         """Whether the broker has not yet said what it makes of the end of a file."""
@@ -380,10 +399,37 @@ class Transfers:
         sending = self._open.get(fid)
         if sending is None or need["fid"] != fid:
             raise MalformedMessage(f"need {fid}: no such file is open")
-        if "refused" in need and sending.phase is not Phase.CHECK:
-            self._refuse(sending, f"the centre refuses it: {need['refused']}")
-            return
-        sending.need(need, self._answered(fid))
+        if "refused" not in need or sending.phase is Phase.CHECK:
+            sending.need(need, self._answered(fid))
+            self._has_room(sending.transfer)
+        elif need.get("full"):
+            retry_after_s = float(need.get("retry_after_s", FULL_RETRY_S))
+            self._has_no_room(sending, str(need["refused"]), retry_after_s)
+        else:
+            why = FOR_GOOD if need.get("never") else REFUSED
+            self._refuse(sending, f"the centre refuses it: {need['refused']}", why)
+
+    def _has_no_room(self, sending: Sending, reason: str, retry_after_s: float) -> None:
+        """Wait with this file, and with all as large, until there may be room."""
+        fid, now_ns = sending.transfer.fid, self._answered(sending.transfer.fid)
+        if not self._fullness.is_full:
+            self._tell_centre("full", f"the centre takes no files: {reason}"[:256])
+        self._fullness.refused(sending.transfer.size_bytes, retry_after_s, now_ns)
+        below_bytes = self._fullness.below_bytes(now_ns)
+        for other in tuple(self._open.values()):
+            is_as_large = other.transfer.size_bytes >= below_bytes
+            if other.transfer.fid == fid or (is_as_large and other.phase is Phase.OFFER):
+                self._put_back(other)
+
+    def _has_room(self, transfer: Transfer) -> None:
+        if self._fullness.taken(transfer.size_bytes):
+            self._tell_centre("delivering", "the centre takes files again")
+
+    def _tell_centre(self, state: str, detail: str) -> None:
+        try:
+            self._ledger.tell_centre(state, detail)
+        except OutboxFull as error:
+            self._full.add("no room to tell it", self._clock.mono_ns(), reason=error)
 
     def _receipt(self, fid: str, payload: bytes) -> None:
         document = wire.decode("file_receipt", payload)
@@ -400,14 +446,15 @@ class Transfers:
         self._check_receipt(document, expected)
         self._answered(fid)
         self._form.forget(fid)
+        self._has_room(transfer)
         if self._ledger.receipted(transfer, document):
             self._counts.receipted += 1
             self._last_receipt_utc_ns = self._clock.utc_ns()
         self._drop(fid)
 
-    def _refuse(self, sending: Sending, reason: str) -> None:
+    def _refuse(self, sending: Sending, reason: str, why: str = REFUSED) -> None:
         try:
-            self._ledger.refuse(sending.transfer, reason)
+            self._ledger.refuse(sending.transfer, reason, why)
             self._counts.refused += 1
         except OutboxFull as error:
             now_ns = self._clock.mono_ns()

@@ -26,7 +26,8 @@ _QUERIES: Mapping[str, str] = {
     " c.missing_ms, c.reason, (SELECT count(*) FROM transfer t WHERE t.clip_id = c.id) AS files,"
     " (SELECT count(*) FROM transfer t WHERE t.clip_id = c.id AND t.state = 'receipted')"
     " AS receipted FROM clip c ORDER BY c.start_utc_ns DESC LIMIT ?",
-    "files": "SELECT fid, clip_id, name, size_bytes, sha256, state, reason FROM transfer"
+    "files": "SELECT fid, clip_id, name, size_bytes, sha256, CASE WHEN is_final"
+    " THEN 'refused_for_good' ELSE state END AS state, reason FROM transfer"
     " ORDER BY created_utc_ns DESC LIMIT ?",
     "segments": "SELECT id, camera, state, path, start_utc_ns, end_utc_ns, packets, size_bytes,"
     " sha256 FROM segment ORDER BY id DESC LIMIT ?",
@@ -47,6 +48,7 @@ _COUNTS: Mapping[str, str] = {
     "clips_empty": "SELECT count(*) FROM clip WHERE state = 'empty'",
     "files_waiting": "SELECT count(*) FROM transfer WHERE state = 'waiting'",
     "files_refused": "SELECT count(*) FROM transfer WHERE state = 'refused'",
+    "files_refused_for_good": "SELECT count(*) FROM transfer WHERE is_final",
     "files_receipted": "SELECT count(*) FROM transfer WHERE state = 'receipted'",
     "bytes_waiting": "SELECT coalesce(sum(size_bytes), 0) FROM transfer WHERE state = 'waiting'",
     "outbox_rows": "SELECT count(*) FROM outbox WHERE quarantine IS NULL",

@@ -4,6 +4,8 @@ A file appears under its name only when it is whole, checked and on the disk. Na
 this module checked by schema: nothing in them can leave the folder.
 """
 
+import errno
+import hashlib
 import json
 import os
 import shutil
@@ -11,7 +13,7 @@ from pathlib import Path
 
 from agent.core import log, wire
 from agent.core.clock import Clock
-from agent.core.errors import IntegrityError
+from agent.core.errors import IntegrityError, OutboxFull
 from agent.core.files import sync_directory, write_atomic
 from agent.evidence import manifest, receipt
 from agent.evidence.hashing import hash_file
@@ -19,12 +21,32 @@ from agent.receiver.config import ReceiverConfig
 
 INCOMING, REJECTED = "incoming", "rejected"
 PART_SUFFIX = ".part"
+VERSION_HEX = 12
 
 _log = log.get(__name__)
 
 
 class Refused(IntegrityError):
     """An offer or a file that is set aside; the text goes to the device."""
+
+    is_final = False  # whether the same offer could ever be taken
+
+
+class RefusedForGood(Refused):
+    """An offer that waiting will not make better."""
+
+    is_final = True
+
+
+class Full(IntegrityError):
+    """There is no room for a file at present."""
+
+
+def is_full(error: BaseException) -> bool:
+    """Whether the disk or the index has refused for want of room."""
+    if isinstance(error, OSError):
+        return error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+    return isinstance(error, OutboxFull | Full)
 
 
 class Archive:
@@ -49,9 +71,24 @@ class Archive:
         found = (self._root / INCOMING).glob(f"*/*{PART_SUFFIX}")
         return [(path.parent.name, path.stem) for path in found]
 
-    def place(self, device: str, clip_id: str, name: str) -> Path:
+    def place(self, device: str, folder: str, name: str) -> Path:
         """Where a file is kept."""
-        return self._root / self._config.site / device / clip_id / name
+        return self._root / self._config.site / device / folder / name
+
+    def folder(self, device: str, clip_id: str, signed: wire.Json) -> str:
+        """Give the name of a hand-over's folder: its id, unless another manifest stands there.
+
+        A device whose database went back in time may seal a clip again under its id. Both stay.
+        """
+        path = self.place(device, clip_id, manifest.FILE_NAME)
+        try:
+            is_other = json.loads(path.read_bytes()) != signed
+        except (FileNotFoundError, ValueError):  # a damaged one is written again
+            is_other = False
+        if not is_other:
+            return clip_id
+        digest = hashlib.sha256(wire.canonical(signed)).hexdigest()
+        return f"{clip_id}.{digest[:VERSION_HEX]}"
 
     def relative(self, place: Path) -> str:
         """Give a place as the index notes it."""

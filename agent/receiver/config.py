@@ -27,6 +27,7 @@ class ReceiverConfig:
     max_incoming_bytes_per_device: int = 64 << 30  # of transfers under way
     max_rejected_bytes: int = 4 << 30  # of files that were set aside; beyond, the oldest goes
     keep_free_bytes: int = 256 << 20  # of the disk, for the index and for other programs
+    full_retry_s: int = 60  # what devices are told to wait when there is no room
     max_chunk_bytes: int = 256 << 10
     rate_bytes_per_s: int = 0  # 0: no limit
     ack_timeout_s: float = 30.0  # unacknowledged by the broker for so long: a new connection

@@ -15,7 +15,7 @@ from agent.core.store import Store
 from agent.evidence import manifest
 from agent.evidence.keys import DeviceKey, PublicKey
 from agent.evidence.receipt import sign_file_receipt
-from agent.receiver.archive import Archive, Refused
+from agent.receiver.archive import Archive, Full, Refused, RefusedForGood, is_full
 from agent.receiver.assembly import FLUSH_BYTES, Assembly
 from agent.receiver.checks import Checks
 from agent.receiver.config import ReceiverConfig
@@ -24,6 +24,7 @@ from agent.receiver.records import Records
 
 FLUSH_NS = NS_PER_S
 MS_PER_DAY = 86_400_000
+PROMISED_MS = 3_600_000  # room is kept so long for a transfer that has stopped
 
 _log = log.get(__name__)
 
@@ -77,7 +78,7 @@ class Files:
         is_open = (device, fid) in self._open
         assembly = self._open.get((device, fid)) or self._resumed(device, fid, key)
         if assembly is not None and not _is_same(assembly.offer, document):
-            raise Refused(f"transfer {fid} stands for another file")
+            raise RefusedForGood(f"transfer {fid} stands for another file")
         if not is_open and self._is_kept(document, clip_id):  # also: killed between rename and row
             return self._settled(document, clip_id)
         return self._need(assembly or self._begun(document, entry, clip_id))
@@ -109,7 +110,8 @@ class Files:
         if assembly is None or assembly.is_checking:
             return None
         if (document["sha256"], document["size_bytes"]) != _content(assembly.offer):
-            raise Refused(f"transfer {fid} stands for another file")
+            raise RefusedForGood(f"transfer {fid} stands for another file")
+        self._place_anew(assembly)
         if self._is_kept(assembly.offer, assembly.clip_id):  # killed between rename and row
             return self._settled(assembly.offer, assembly.clip_id)
         if not self._flush([assembly]):
@@ -130,16 +132,20 @@ class Files:
             self._flushed_ns = now_ns
             self._flush([item for item in self._open.values() if item.dirty_bytes])
 
-    def refusal(self, device: str, fid: str, reason: str) -> Answer:
-        """Say that a file is not taken, and why."""
-        document = {
+    def refusal(self, device: str, fid: str, error: Exception) -> Answer:
+        """Say that a file is not taken, why, and whether it is of use to come again."""
+        document: wire.Json = {
             "sv": wire.SCHEMA_VERSION,
             "fid": fid,
             "ranges": [],
             "max_chunk_bytes": self._config.max_chunk_bytes,
             "rate_bytes_per_s": 0,
-            "refused": reason[:256],
+            "refused": str(error)[:256],
         }
+        if is_full(error):
+            document |= {"full": True, "retry_after_s": self._config.full_retry_s}
+        elif isinstance(error, Refused) and error.is_final:
+            document["never"] = True
         return Answer(device, fid, "need", document)
 
     def close(self) -> None:
@@ -154,25 +160,28 @@ class Files:
     def _given_receipt(self, device: str, document: wire.Json) -> wire.Json | None:
         receipt = self._records.receipt(device, document["fid"])
         if receipt is not None and _content(receipt) != _content(document):
-            raise Refused(f"transfer {document['fid']} was signed for with another file")
+            raise RefusedForGood(f"transfer {document['fid']} was signed for with another file")
         return receipt
 
     def _promised(self, offer: wire.Json, key: PublicKey) -> tuple[wire.Json, str]:
-        """Give the file's entry in the manifest, and the hand-over's id."""
+        """Give the file's entry in the manifest, and the name of the hand-over's folder."""
         try:
             promised = manifest.read(offer["manifest"], key)
         except IntegrityError as error:
             raise Refused(f"manifest: {error}") from error
         if (promised["device"], promised["site"]) != (offer["device"], self._config.site):
-            raise Refused(
+            raise RefusedForGood(
                 f"manifest of {promised['site']}/{promised['device']};"
                 f" allowed: {self._config.site}/{offer['device']}"
             )
         for entry in promised["files"]:
             fields = ("name", "size_bytes", "sha256", "leaf_root")
             if all(entry[field] == offer[field] for field in fields):
-                return entry, promised["clip_id"]
-        raise Refused(f"file {offer['name']!r} does not stand so in its manifest")
+                folder = self._archive.folder(
+                    offer["device"], promised["clip_id"], offer["manifest"]
+                )
+                return entry, folder
+        raise RefusedForGood(f"file {offer['name']!r} does not stand so in its manifest")
 
     def _is_kept(self, offer: wire.Json, clip_id: str) -> bool:
         """Whether the bytes are in the store, under this name or, then linked, under another."""
@@ -196,9 +205,11 @@ class Files:
     def _begun(self, offer: wire.Json, entry: wire.Json, clip_id: str) -> Assembly:
         device, size_bytes = offer["device"], offer["size_bytes"]
         if size_bytes > self._config.max_file_bytes:
-            raise Refused(f"{size_bytes} bytes; allowed: {self._config.max_file_bytes}")
-        if size_bytes > self._archive.free_bytes:
-            raise Refused(f"full: {self._archive.free_bytes} bytes are free")
+            raise RefusedForGood(f"{size_bytes} bytes; allowed: {self._config.max_file_bytes}")
+        since_ms = self._clock.utc_ns() // NS_PER_MS - PROMISED_MS
+        free_bytes = max(0, self._archive.free_bytes - self._records.missing_bytes(since_ms))
+        if size_bytes > free_bytes:
+            raise Full(f"full: {free_bytes} bytes are free; needed: {size_bytes}")
         self._make_room(device, size_bytes)
         self._archive.has_manifest(offer, self._archive.place(device, clip_id, offer["name"]))
         path = self._archive.part(device, offer["fid"])
@@ -304,16 +315,19 @@ class Files:
             except (Refused, OSError, StorageError) as error:
                 wrong = error
         self._close(assembly)
+        if is_full(wrong):
+            return self.refusal(device, fid, wrong), f"{fid}: {wrong}"
         if isinstance(wrong, IntegrityError):
             reason = f"{assembly.offer['name']}: {wrong}"
             try:
                 self._set_aside(assembly)
             except (OSError, StorageError) as error:
                 return None, f"{fid}: {reason}; not set aside: {error}"
-            return self.refusal(device, fid, reason), reason
+            return self.refusal(device, fid, Refused(reason)), reason
         return None, f"{fid}: {wrong}"
 
     def _taken_in(self, assembly: Assembly) -> wire.Json:
+        self._place_anew(assembly)
         offer, clip_id = assembly.offer, assembly.clip_id
         place = self._archive.place(assembly.device, clip_id, offer["name"])
         if self._is_kept(offer, clip_id):
@@ -322,6 +336,12 @@ class Files:
         self._close(assembly)
         self._archive.take_in(assembly.path, place)
         return self._sign(offer, clip_id)
+
+    def _place_anew(self, assembly: Assembly) -> None:
+        """Look again where it belongs: another version of the hand-over may have come since."""
+        clip_id = assembly.clip_id.partition(".")[0]
+        signed = assembly.offer["manifest"]
+        assembly.clip_id = self._archive.folder(assembly.device, clip_id, signed)
 
     def _settled(self, offer: wire.Json, clip_id: str) -> Answer:
         """Sign for a file that is kept; what there is of another copy goes."""

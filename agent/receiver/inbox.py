@@ -9,10 +9,10 @@ from agent.core import wire
 from agent.core.clock import NS_PER_MS, Clock
 from agent.core.errors import MalformedMessage
 from agent.core.store import Store
-from agent.receiver import gaps, replay, times
+from agent.receiver import gaps, losses, replay, times
 
 ASK_AFTER_MS = 60_000
-RECEIPTED = ("event", "command", "time")  # kinds, up to the stroke, that devices keep for it
+RECEIPTED = ("event", "command", "time", "gap")  # kinds, up to the stroke, that devices keep for it
 MAX_INTEGER = (1 << 53) - 1  # what JSON readers agree on; SQLite would refuse beyond 63 bits
 
 _EVENT = """
@@ -25,6 +25,7 @@ _CLIP = "UPDATE event SET clip = ? WHERE device = ? AND event_id = ? AND clip IS
 _TAKERS = {
     "command": replay.take_answer,
     "time": times.adjust,
+    "gap/file": losses.note,
 }
 _EVENT_FIELDS = (
     *("event_id", "camera", "kind", "rule", "state"),

@@ -16,6 +16,8 @@ _QUERIES = {
     "files": "SELECT device, clip_id, name, size_bytes, sha256, path, stored_utc_ms FROM file"
     " ORDER BY stored_utc_ms",
     "incoming": "SELECT fid, device, updated_utc_ms FROM incoming ORDER BY updated_utc_ms",
+    "lost_files": "SELECT device, clip_id, name, why, detail, told_utc_ms FROM lost_file"
+    " ORDER BY told_utc_ms DESC LIMIT 1000",
     "lost": "SELECT device, boot, lane, max(seq) - count(DISTINCT seq) AS messages FROM message"
     " GROUP BY device, boot, lane HAVING max(seq) > count(DISTINCT seq)",
     "gaps": "SELECT device, boot, lane, first_seq, last_seq, state, reason, asks, since_utc_ms"

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from agent.core import wire
 from agent.core.clock import NS_PER_MS, Clock
 from agent.core.store import Store
+from agent.receiver import losses
 from agent.receiver.assembly import Assembly
 from agent.receiver.ranges import Ranges
 
@@ -65,6 +66,17 @@ class Records:
                 )
             ]
 
+    def missing_bytes(self, since_utc_ms: int) -> int:
+        """Give what transfers touched since then still lack: room that is promised to them."""
+        with self._store.reading() as connection:
+            rows = connection.execute(
+                "SELECT size_bytes, have FROM incoming WHERE updated_utc_ms >= ?", (since_utc_ms,)
+            ).fetchall()
+        return sum(
+            row["size_bytes"] - sum(end - start for start, end in json.loads(row["have"]))
+            for row in rows
+        )
+
     def all_pending(self) -> set[tuple[str, str]]:
         """Give device and fid of every transfer under way."""
         with self._store.reading() as connection:
@@ -116,10 +128,11 @@ class Records:
                 ),
             )
             connection.execute(
-                "INSERT INTO receipt (device, fid, body) VALUES (?, ?, ?)",
+                "INSERT OR REPLACE INTO receipt (device, fid, body) VALUES (?, ?, ?)",
                 (device, fid, json.dumps(receipt)),
             )
             connection.execute("DELETE FROM incoming WHERE device = ? AND fid = ?", (device, fid))
+            losses.came(connection, device, fid)
 
         self._store.write(change)
 

@@ -127,4 +127,19 @@ RECEIVER_MIGRATIONS: tuple[str, ...] = (
     ALTER TABLE gap ADD COLUMN marks BLOB;  -- a bit for each number that is one of it; null: all
     CREATE INDEX gap_by_end ON gap (device, boot, lane, last_seq);
     """,
+    """
+    CREATE TABLE lost_file (          -- in the device's words: it will not come, and why
+        device TEXT NOT NULL,
+        fid TEXT NOT NULL,
+        clip_id TEXT NOT NULL,
+        name TEXT NOT NULL,
+        sha256 TEXT NOT NULL,
+        size_bytes INTEGER NOT NULL,
+        why TEXT NOT NULL,
+        detail TEXT NOT NULL,
+        event_ids TEXT NOT NULL,      -- JSON list
+        told_utc_ms INTEGER NOT NULL, -- the device's clock
+        PRIMARY KEY (device, fid)
+    ) WITHOUT ROWID;
+    """,
 )

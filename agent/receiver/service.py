@@ -10,7 +10,13 @@ from collections.abc import Callable, Iterable, Sequence
 
 from agent.core import log, wire
 from agent.core.clock import NS_PER_S, Clock
-from agent.core.errors import AgentError, MalformedMessage, StorageError, UplinkDown
+from agent.core.errors import (
+    AgentError,
+    MalformedMessage,
+    OutboxFull,
+    StorageError,
+    UplinkDown,
+)
 from agent.core.store import Store
 from agent.core.wire import Address, Topics
 from agent.delivery.link import Link, SessionFactory
@@ -25,7 +31,7 @@ from agent.delivery.session import (
 )
 from agent.evidence.keys import DeviceKey, PublicKey
 from agent.receiver import replay
-from agent.receiver.archive import Refused
+from agent.receiver.archive import Full, Refused, is_full
 from agent.receiver.config import ReceiverConfig
 from agent.receiver.files import Answer, Files
 from agent.receiver.inbox import Inbox, Incoming, read
@@ -42,6 +48,7 @@ UP = (
     "position",
     "state/+",
     "event/+",
+    "gap/+",
     "backfill/+",
     "command/+/status",
     "file/+/+",
@@ -88,6 +95,7 @@ class Receiver:
         self._rejects = Rejects(store, clock)
         self._out: deque[tuple[str, bytes]] = deque(maxlen=MOST_WAITING)
         self._clock = clock
+        self._no_room: set[tuple[str, str]] = set()  # whose chunks are not taken until an offer
         self._in_flight: dict[int, int] = {}  # token: when it went, oldest first
 
     def run(self, stop: threading.Event, progress: Callable[[], None]) -> None:
@@ -186,20 +194,35 @@ class Receiver:
             raise MalformedMessage("topic of a file; allowed: file/<fid>/<part>")
         _, fid, part = topic.rest
         if part.isascii() and part.isdigit() and len(part) <= MAX_OFFSET_DIGITS:
-            self._files.chunk(topic.device, fid, int(part), payload, key)
+            self._take_chunk(topic, int(part), payload, key)
             return
         if part not in ("offer", "done"):
             raise MalformedMessage(f"part {part[:40]!r}; allowed: offer, done, an offset")
+        self._no_room.discard((topic.device, fid))
         document = _decoded(part, payload)
         if document["fid"] != fid:
             raise MalformedMessage(f"{part} of {document['fid']} on a topic of {fid}")
         try:
             answer = self._ask_files(topic, part, document, key)
-        except Refused as error:
-            self._answer(self._files.refusal(topic.device, fid, str(error)))
+        except (Refused, Full, OSError, OutboxFull) as error:
+            if isinstance(error, Refused) or is_full(error):
+                self._answer(self._files.refusal(topic.device, fid, error))
             raise
         if answer is not None:
             self._answer(answer)
+
+    def _take_chunk(self, topic: Address, offset: int, data: bytes, key: PublicKey) -> None:
+        """Write a chunk; of several that find no room the first one is answered."""
+        device, fid = topic.device, topic.rest[1]
+        if (device, fid) in self._no_room:
+            return
+        try:
+            self._files.chunk(device, fid, offset, data, key)
+        except OSError as error:
+            if is_full(error):
+                self._no_room.add((device, fid))
+                self._answer(self._files.refusal(device, fid, error))
+            raise
 
     def _ask_files(
         self, topic: Address, part: str, document: wire.Json, key: PublicKey

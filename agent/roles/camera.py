@@ -24,7 +24,7 @@ from agent.device.status import StatusFile
 from agent.device.telemetry import Facts, Health, Telemetry
 from agent.device.timekeeper import Sources, Timekeeper
 from agent.evidence import receipt
-from agent.roles import keepsakes
+from agent.roles import fileorders, keepsakes
 from agent.roles.config import CameraRole
 from agent.roles.kit import Kit
 from agent.supervisor import ProcessWorker, Supervisor, Worker
@@ -134,7 +134,9 @@ def build(kit: Kit) -> Supervisor:
         uplink,
         transfers,
         commands,
-        Requests(config.state_dir, keepsakes.box_words(kept), clock),
+        Requests(
+            config.state_dir, {**keepsakes.box_words(kept), **fileorders.words(ledger)}, clock
+        ),
         times,
         *kit.instruments,
         Telemetry(outbox.put, facts, clock, config.telemetry),

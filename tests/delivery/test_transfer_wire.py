@@ -7,6 +7,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from agent.core import wire
 from agent.core.errors import OutboxFull
 from tests.delivery.box import MANIFEST, TOPICS, Box, noise
 from tests.delivery.centre import Running, file_receipt, until
@@ -38,8 +39,13 @@ def test_a_file_that_is_not_what_was_sealed_is_never_sent(harm, box):
         assert until(lambda: any(good in topic for topic, _, _ in stub.published))
     assert box.reason(fid).startswith(f"clips/{box.ledger.find(fid).clip_id}/clip.mp4: ")
     assert not [topic for topic, _, _ in stub.published if fid in topic]
-    assert ("file.refused", fid) in box.custody
-    assert box.outbox.depths()["state"] == 1
+    why = {"shorter": "truncated", "longer": "altered", "folder": "altered"}.get(harm, harm)
+    assert box.custody == [(f"file.{why}", fid)]
+    told = [json.loads(row.payload) for row in box.outbox.take(10)]
+    assert [message["kind"] for message in told] == ["state/files", "gap/file"]
+    assert told[0]["body"]["state"] == told[1]["body"]["why"] == why
+    assert told[1]["body"]["fid"] == fid
+    assert wire.check("file_gap", told[1]["body"])
 
 
 def answered(stub, fid, need):
@@ -276,9 +282,9 @@ def test_a_full_store_delays_the_receipt_and_the_refusal_but_ends_nothing(box):
         assert until(offered(stub, fid))
         offer = json.loads(next(p for t, p, _ in stub.published if t.endswith("offer")))
         receipt = json.dumps(file_receipt(offer)).encode()
-        assert until(lambda: times == ["file.refused"])
+        assert until(lambda: times == ["file.missing"])
         stub.publish(TOPICS.file(fid, "receipt"), receipt)
-        assert until(lambda: times[:2] == ["file.refused", "file.receipted"])
+        assert until(lambda: times[:2] == ["file.missing", "file.receipted"])
         assert box.state(fid) == "waiting"
         stub.publish(TOPICS.file(fid, "receipt"), receipt)
         assert until(lambda: box.state(fid) == "receipted")

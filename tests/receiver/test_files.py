@@ -9,7 +9,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from agent.core.clock import SimClock
-from agent.core.errors import MalformedMessage
+from agent.core.errors import IntegrityError, MalformedMessage
 from agent.evidence import manifest
 from agent.evidence.hashing import LEAF_BYTES, FileHash, hash_file
 from agent.evidence.receipt import check_file_receipt
@@ -238,25 +238,12 @@ def test_file_that_is_too_large_or_does_not_fit_on_the_disk_is_refused(tmp_path,
         ({"keep_free_bytes": 1 << 60}, "full: 0 bytes are free"),
     ):
         desk = Desk(tmp_path, **limits)
-        with pytest.raises(Refused, match=words):
+        with pytest.raises(IntegrityError, match=words) as caught:
             desk.files.offer(device.offer(files, signed), device.key.public)
+        answer = desk.files.refusal(device.name, "f" * 32, caught.value).document
+        assert answer.get("never", False) is (words == "allowed: 100")
+        assert answer.get("full", False) is (words != "allowed: 100")
         desk.close()
-
-
-def test_stored_file_is_never_replaced(desk, device):
-    """A second manifest of the same hand-over, or other bytes under the name, change nothing."""
-    files, signed = device.clip(1)
-    offer = device.offer(files, signed)
-    desk.send(device, offer, files["clip-1.mp4"])
-    before = desk.place(device, signed).read_bytes()
-    forged, again = device.clip(1, contents={"clip-1.mp4": b"forged"})
-    with pytest.raises(Refused, match="is kept with other bytes"):
-        desk.files.offer(device.offer(forged, again), device.key.public)
-    more, third = device.clip(1, contents={"clip-2.mp4": b"more"})
-    with pytest.raises(Refused, match="kept with another manifest"):
-        desk.files.offer(device.offer(more, third, "clip-2.mp4"), device.key.public)
-    assert desk.place(device, signed).read_bytes() == before
-    assert verify(desk.place(device, signed).parent, device.key.public, desk.key.public).ok
 
 
 def test_transfer_id_stands_for_one_file(desk, device):
