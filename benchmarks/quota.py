@@ -184,8 +184,9 @@ class Camera:
                 if name == "manifest.json":
                     continue
                 connection.execute(  # type: ignore[attr-defined]
-                    "INSERT INTO transfer VALUES (?, ?, ?, ?, ?, ?, 'r', ?, '[]', 'waiting', ?,"
-                    " '', NULL)",
+                    "INSERT INTO transfer (fid, clip_id, path, name, size_bytes, sha256, leaf_root,"
+                    " manifest, event_ids, state, created_utc_ns)"
+                    " VALUES (?, ?, ?, ?, ?, ?, 'r', ?, '[]', 'waiting', ?)",
                     (
                         *(self.clock.new_id(), clip_id, f"clips/{clip_id}/{name}", name, size),
                         *(self.clock.new_id() * 2, "{}" + " " * 4000, now_ns),

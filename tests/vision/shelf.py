@@ -75,7 +75,9 @@ class Shelf:
                 receipt = {"sha256": sha256, "size_bytes": len(content), "keyid": KEYID}
                 is_signed = row.get("is_signed", state == "receipted")
                 connection.execute(
-                    "INSERT INTO transfer VALUES (?, ?, ?, ?, ?, ?, 'r', '{}', '[]', ?, ?, '', ?)",
+                    "INSERT INTO transfer (fid, clip_id, path, name, size_bytes, sha256, leaf_root,"
+                    " manifest, event_ids, state, created_utc_ns, receipt)"
+                    " VALUES (?, ?, ?, ?, ?, ?, 'r', '{}', '[]', ?, ?, ?)",
                     (
                         *(f"{clip_id}-{name}", clip_id, f"clips/{clip_id}/{name}", name),
                         *(len(content), sha256, "receipted" if is_signed else "waiting", now_ns),
