@@ -1,15 +1,17 @@
-"""Which stored messages go next: urgent lanes first, old telemetry last and at most half.
+"""Which stored messages go next: of every lane its share, old telemetry at most half.
 
 Telemetry older than a minute counts as backfill, so that what piled up in an outage never
 stands before what happens now. A look at a lane is bounded however much of it has to wait.
+In which order the chosen ones go is the business of `buckets`.
 """
 
 import sqlite3
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 
 from agent.core.clock import NS_PER_S, Clock
 from agent.core.model import Lane, Row
+from agent.delivery.buckets import SHARES
 
 LIVE_S = 60
 SCAN_ROWS = 2000  # looked at in a lane before the rest waits for the next turn
@@ -48,16 +50,20 @@ class LaneReader:
         return int(self._connection.execute("PRAGMA data_version").fetchone()[0])
 
     def take(self, ask: Ask) -> tuple[Row, ...]:
-        """Give up to `ask.limit` rows in the order to send them, at most half of it backfill."""
-        chosen: list[tuple[int, Lane]] = []
+        """Give up to `ask.limit` rows, the urgent lanes first, at most half of it backfill.
+
+        Where more waits than that, every lane has its share of the rows; what a lane leaves of
+        its share goes to the most urgent.
+        """
+        found: dict[Lane, list[int]] = {}
         for span in self._spans():
-            room = ask.limit - len(chosen)
-            if span.counts_as is Lane.BACKFILL:
-                late = sum(1 for _, lane in chosen if lane is Lane.BACKFILL)
-                room = min(room, max(1, ask.limit // 2) - late)
-            if room > 0:
-                chosen += [(row_id, span.counts_as) for row_id in self._scan(span, room, ask)]
-        return self._rows(chosen)
+            found.setdefault(span.counts_as, []).extend(self._scan(span, ask.limit, ask))
+        if Lane.BACKFILL in found:  # of three places, the oldest first, or one starves the others
+            found[Lane.BACKFILL] = sorted(found[Lane.BACKFILL])[: max(1, ask.limit // 2)]
+        counts = _shared(ask.limit, {lane: len(row_ids) for lane, row_ids in found.items()})
+        return self._rows(
+            [(row_id, lane) for lane, count in counts.items() for row_id in found[lane][:count]]
+        )
 
     def _spans(self) -> Iterator[_Span]:
         live_from = self._live_from()
@@ -122,6 +128,17 @@ class LaneReader:
             )
         }
         return tuple(_row(stored[row_id], lane) for row_id, lane in chosen if row_id in stored)
+
+
+def _shared(limit: int, found: Mapping[Lane, int]) -> Mapping[Lane, int]:
+    """Give how many rows of each lane to take, of as many as were found."""
+    counts = {lane: min(count, int(limit * SHARES[lane])) for lane, count in found.items()}
+    left = limit - sum(counts.values())
+    for lane, count in found.items():
+        more = min(left, count - counts[lane])
+        counts[lane] += more
+        left -= more
+    return counts
 
 
 def _is_wanted(row: sqlite3.Row, ask: Ask) -> bool:

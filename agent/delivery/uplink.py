@@ -15,6 +15,7 @@ from agent.core.clock import NS_PER_MS, NS_PER_S, Clock
 from agent.core.errors import IntegrityError, OutboxFull, UplinkDown
 from agent.core.model import Lane, Message, Row
 from agent.core.wire import Json, Topics
+from agent.delivery.ahead import Ahead, packet_bytes
 from agent.delivery.config import BrokerConfig, DeliveryConfig
 from agent.delivery.lanes import Ask, LaneReader
 from agent.delivery.link import Link, LinkStatus, SessionFactory
@@ -40,7 +41,6 @@ FORGET_ROWS = 100  # deleted at once
 MOST_AWAITED = 500  # rows taken by the broker and not yet signed for
 MOST_RETAINED = 256
 WINDOW_BYTES = 256 * 1024  # an alarm never stands behind more than this
-PACKET_BYTES = 16  # of a PUBLISH beside topic and payload
 MOST_TRIES = 5
 NOBODY_LISTENING = 0x10
 QUOTA_EXCEEDED = 0x97
@@ -231,11 +231,10 @@ class Uplink:
             topic, payload = flight.repeats.popleft()
             self._publish(session, topic, payload, None)
         while flight.ahead and flight.has_room() and self._pause.is_over(now_ns):
-            row = flight.ahead[0]
-            if row.lane is Lane.BACKFILL and not flight.has_backfill_room():
+            row = flight.ahead.next(flight.has_room_for, now_ns)
+            if row is None:
                 break
-            flight.ahead.popleft()
-            size_bytes = len(row.topic.encode()) + len(row.payload) + PACKET_BYTES
+            size_bytes = packet_bytes(row)
             if size_bytes > session.max_packet_bytes:
                 self._set_aside(row, f"{size_bytes} bytes; broker takes {session.max_packet_bytes}")
             elif self._holds.allow(row.topic, now_ns):
@@ -324,7 +323,7 @@ class _Flight:
         self._sent: dict[int, _Sent] = {}  # by token, oldest first
         self._bytes = 0
         self._backfill = 0
-        self.ahead: deque[Row] = deque()  # read, to be sent next
+        self.ahead = Ahead()  # read, to be sent next
         self.repeats: deque[tuple[str, bytes]] = deque()
         self.forget: list[int] = []  # taken by the broker, still in the outbox
 
@@ -341,7 +340,7 @@ class _Flight:
         return self._is_changed or age_ns >= LOOK_NS
 
     def refill(self, rows: Sequence[Row], now_ns: int) -> None:
-        self.ahead = deque(rows)
+        self.ahead.refill(rows)
         self._is_changed = False
         self._read_ns = now_ns
 
@@ -363,8 +362,8 @@ class _Flight:
     def has_room(self) -> bool:
         return not self._sent or (len(self._sent) < self._window and self._bytes < WINDOW_BYTES)
 
-    def has_backfill_room(self) -> bool:
-        return self._backfill < max(1, self._window // 2)
+    def has_room_for(self, row: Row) -> bool:
+        return row.lane is not Lane.BACKFILL or self._backfill < max(1, self._window // 2)
 
     def receipted(self, message_ids: frozenset[str]) -> None:
         """Note receipts that overtook the broker's own acknowledgement."""
