@@ -197,4 +197,7 @@ DEVICE_MIGRATIONS: tuple[str, ...] = (
     """
     ALTER TABLE transfer ADD COLUMN is_final INTEGER NOT NULL DEFAULT 0;  -- refused for good
     """,
+    """
+    ALTER TABLE hold ADD COLUMN via TEXT NOT NULL DEFAULT '';  -- a command of the centre, a user
+    """,
 )

@@ -20,6 +20,12 @@ CONNECTED = "connected"
 STREAMING = "streaming"
 RUNNING = "running"
 QUARANTINE = "quarantine"
+STORAGE = {
+    "share": "What everything may take of the disk.",
+    "used": "What everything takes of it.",
+    "recordings_max": "What recordings may take of it.",
+    "headroom": "Room for more clips without receipts.",
+}
 
 Labels = Mapping[str, str]
 Sample = tuple[Labels, float]
@@ -89,6 +95,10 @@ def _box(page: Page, figures: Figures) -> None:
     page.gauge("outpost_temperature_celsius", "Hottest zone.", _known(proc.temperature_c()))
     free_bytes = proc.disk_free_bytes(facts.folder)
     page.gauge("outpost_disk_free_bytes", "Free where the database lies.", [({}, free_bytes)])
+    for name, what in STORAGE.items():
+        size_bytes = facts.storage().get(f"{name}_bytes")
+        told = size_bytes if isinstance(size_bytes, int) else None
+        page.gauge(f"outpost_storage_{name}_bytes", what, _known(told))
     clock = figures.clock()
     source, error_ms = str(clock["source"]), int(str(clock["error_ms"]))
     page.gauge("outpost_clock_source", "What the clock follows.", [({"source": source}, 1)])

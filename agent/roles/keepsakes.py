@@ -9,7 +9,7 @@ from agent.core.wire import Json
 from agent.device import commands, requests
 from agent.device.requests import Request
 from agent.vision.footage import Span
-from agent.vision.hold import Keepsakes, Word
+from agent.vision.hold import BY_CENTRE, Keepsakes, Word
 
 
 def centre_words(keepsakes: Keepsakes) -> Mapping[str, commands.Word]:
@@ -17,12 +17,12 @@ def centre_words(keepsakes: Keepsakes) -> Mapping[str, commands.Word]:
 
     def place(command_id: str, args: Json) -> commands.Answer:
         wanted = wire.check("hold", args)
-        word = Word(wanted["reason"], wanted["by"], f"command {command_id}")
+        word = Word(wanted["reason"], wanted["by"], f"{BY_CENTRE} {command_id}")
         return commands.Answer(f"hold {keepsakes.place(_span(wanted), word, command_id)}")
 
     def release(command_id: str, args: Json) -> commands.Answer:
         wanted = wire.check("release", args)
-        word = Word(wanted["reason"], wanted["by"], f"command {command_id}")
+        word = Word(wanted["reason"], wanted["by"], f"{BY_CENTRE} {command_id}")
         keepsakes.release(wanted["hold"], word)
         return commands.Answer(f"hold {wanted['hold']} let go")
 

@@ -18,6 +18,7 @@ MOST_WORDS = 256  # letters of a reason or a name
 MOST_UTC_NS = 1 << 62  # in the year 2116
 AHEAD_NS = 60 * NS_PER_S  # two clocks differ
 PINNABLE = ("wanted", "sealed", "receipted")
+BY_CENTRE = "command"  # how `via` begins of what the centre's signed command placed
 
 _SEEN = """
     SELECT 1 FROM segment WHERE camera = ? UNION ALL SELECT 1 FROM clip WHERE camera = ? LIMIT 1
@@ -72,7 +73,7 @@ class Keepsakes:
         self._check_span(span)
         hold_id = hold_id or self._clock.new_id()
         times = (span.start_utc_ns, span.end_utc_ns)
-        values = (hold_id, span.camera, *times, word.reason, self._clock.utc_ns(), word.by)
+        values = (hold_id, span.camera, *times, word.reason, self._clock.utc_ns(), *word[1:])
         detail = {
             "camera": span.camera,
             "start_utc_ms": span.start_utc_ns // NS_PER_MS,
@@ -83,7 +84,7 @@ class Keepsakes:
         def change(connection: sqlite3.Connection) -> None:
             added = connection.execute(
                 "INSERT OR IGNORE INTO hold (id, camera, start_utc_ns, end_utc_ns, reason,"
-                " created_utc_ns, placed_by) VALUES (?, ?, ?, ?, ?, ?, ?)",
+                " created_utc_ns, placed_by, via) VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
                 values,
             ).rowcount
             if added:
@@ -93,21 +94,25 @@ class Keepsakes:
         return hold_id
 
     def release(self, hold_id: str, word: Word) -> None:
-        """Let what a hold keeps go.
+        """Let what a hold keeps go; one of the centre only by the centre.
 
         Raises:
-            MalformedMessage: no such hold, or no reason or name.
+            MalformedMessage: no such hold, one of the centre, or no reason or name.
             StorageError: the database refuses.
         """
         _check_word(word)
 
         def change(connection: sqlite3.Connection) -> None:
-            query = "DELETE FROM hold WHERE id = ?"
-            if not connection.execute(query, (hold_id,)).rowcount:
+            query = "SELECT via FROM hold WHERE id = ?"
+            found = connection.execute(query, (hold_id,)).fetchone()
+            if found is None:
                 known = [row["id"] for row in connection.execute("SELECT id FROM hold LIMIT 5")]
                 raise MalformedMessage(
                     f"hold {hold_id[:64]!r}: there is none; there are: {', '.join(known) or 'none'}"
                 )
+            if found["via"].startswith(BY_CENTRE) and not word.via.startswith(BY_CENTRE):
+                raise MalformedMessage(f"hold {hold_id}: the centre's; allowed: the centre alone")
+            connection.execute("DELETE FROM hold WHERE id = ?", (hold_id,))
             self._custody(connection, "hold.released", hold_id, word.told)
 
         self._store.write(change)

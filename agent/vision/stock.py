@@ -21,6 +21,7 @@ from agent.vision.recovery import QUARANTINE
 BYTES_PER_GB = 1_000_000_000
 HOUR_S, DAY_S = 3600.0, 86_400.0
 NO_RECEIPT = "no receipt"
+REFUSED = "not taken by the centre; `outpost inspect files` says why"
 DATABASE = "outpost.db"
 EXPORTS = "exports"
 RATE_NS = 3600 * NS_PER_S  # the recordings' rate is of the last hour
@@ -31,7 +32,7 @@ COUNTED = frozenset({"segments", "clips", QUARANTINE, SPOOL, EXPORTS})
 _CLIPS = """
     SELECT c.id, c.state, coalesce(sum(t.size_bytes), 0) AS size_bytes,
         min(t.created_utc_ns) AS sealed_utc_ns,
-        count(t.fid) AS files,
+        count(t.fid) AS files, sum(t.state = 'refused') AS refused, c.path,
         sum(CASE WHEN t.state = 'receipted' AND json_valid(t.receipt)
             THEN json_extract(t.receipt, '$.sha256') = t.sha256 ELSE 0 END) AS signed,
         (SELECT reason FROM pin p WHERE p.clip_id = c.id) AS pin,
@@ -177,7 +178,7 @@ def size_of(path: Path) -> int:
 
 def _items(connection: sqlite3.Connection, site: Site, now: Now) -> Iterator[Item]:
     for row in connection.execute(_CLIPS):
-        yield _clip(row, now)
+        yield _clip(row, site.state_dir, now)
     held = [row[0] for row in connection.execute("SELECT DISTINCT camera FROM hold")]
     for folder, found in quarantined(site):
         guard = _quarantine_guard(found.path.name, held)
@@ -188,11 +189,13 @@ def _items(connection: sqlite3.Connection, site: Site, now: Now) -> Iterator[Ite
     yield from _rest(site.state_dir)
 
 
-def _clip(row: sqlite3.Row, now: Now) -> Item:
+def _clip(row: sqlite3.Row, state_dir: Path, now: Now) -> Item:
     sealed_ns = row["sealed_utc_ns"]
     age_ns = now.utc_ns - sealed_ns if sealed_ns is not None and now.is_steady else 0
     age_s = max(0, age_ns) / NS_PER_S
     if row["state"] != "receipted" or not row["files"] or row["signed"] != row["files"]:
+        if row["refused"]:  # by the centre, or because it is no longer whole: who knows its size
+            return Item(Kind.CLIP, row["id"], size_of(state_dir / row["path"]), age_s, REFUSED)
         return Item(Kind.CLIP, row["id"], row["size_bytes"], age_s, NO_RECEIPT)
     guard = ""
     if row["hold"] is not None:

@@ -27,12 +27,18 @@ def figures(folder, **changes):
     box.parts = {"disk": WorkerHealth("ready", NOW_NS, "")}
     link = LinkStatus("connected", NOW_NS, 3)
     uplink = UplinkStatus(link, 82, 41, 40, 5, 1, 2, 7, 6, 1, NOW_NS)
-    files = TransfersStatus(link, 2, 730_000, 9, 1, 4, 262_144, 65_536, 2_500_000, 81, NOW_NS)
+    files = TransfersStatus(
+        link, 2, 730_000, 9, 1, 4, 262_144, 65_536, 2_500_000, 81, NOW_NS, False
+    )
     made = Figures(
         "plaza",
         "cam-1",
         "camera",
-        replace(box.facts, queues=lambda: {"alarm": 2, "telemetry": 0, "quarantine": 4}),
+        replace(
+            box.facts,
+            queues=lambda: {"alarm": 2, "telemetry": 0, "quarantine": 4},
+            storage=lambda: {"used_bytes": 61_440, "refused": []},
+        ),
         lambda: uplink,
         lambda: files,
         lambda: (3, 1_234_567),
@@ -88,6 +94,7 @@ def test_figures_are_those_of_the_box(tmp_path):
     }.items():
         assert found[key] == value, key
     assert found["outpost_disk_free_bytes"] > 0
+    assert found["outpost_storage_used_bytes"] == 61_440
     assert found["outpost_resident_memory_bytes"] > 1e6
     assert 'outpost_outbox_rows{lane="quarantine"}' not in found
 

@@ -139,3 +139,15 @@ def test_a_hold_of_a_known_id_is_placed_once(store: Store, keep: Keepsakes) -> N
         assert keep.place(SPAN, WORD, "f" * 32) == "f" * 32
     assert len(lists(store)["holds"]) == 1
     assert [kind for kind, _, _ in log_of(store)] == ["hold.placed"]
+
+
+def test_a_hold_of_the_centre_is_let_go_by_the_centre_alone(store: Store, keep: Keepsakes) -> None:
+    hold_id = keep.place(SPAN, Word("case 7", "A. Weber", "command 77"))
+    for via in ("", "user 1000"):
+        with pytest.raises(MalformedMessage, match="the centre's; allowed: the centre alone"):
+            keep.release(hold_id, Word("no more room", "B. Kern", via))
+    assert len(lists(store)["holds"]) == 1
+    keep.release(hold_id, Word("closed", "A. Weber", "command 78"))
+    ours = keep.place(SPAN, WORD)
+    keep.release(ours, Word("closed", "A. Weber", "command 79"))
+    assert lists(store)["holds"] == []
