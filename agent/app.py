@@ -230,7 +230,7 @@ def receive(options: Any) -> int:
     from agent.receiver.schema import RECEIVER_MIGRATIONS
     from agent.supervisor import Supervisor
 
-    host, port = _host_and_port(options.broker)
+    host, port = host_and_port(options.broker)
     settings = ReceiverConfig(
         BrokerConfig(host=host, port=port),
         options.site,
@@ -271,6 +271,14 @@ def open_store(settings: CameraRole, clock: Clock) -> "Store":
     if moved_to is not None:
         log.get(__name__).error("database was damaged; a new one was begun", moved_to=moved_to)
     return store
+
+
+def host_and_port(text: str) -> tuple[str, int]:
+    """Read HOST:PORT; ConfigError if it is not."""
+    host, separator, port = text.rpartition(":")
+    if not separator or not host or not port.isdigit() or not 0 < int(port) < 1 << 16:
+        raise ConfigError(f"--broker {text!r}; allowed: HOST:PORT")
+    return host, int(port)
 
 
 def _calibrations(settings: CameraRole) -> dict[str, str]:
@@ -341,13 +349,6 @@ def _driver_config(name: str) -> type:
 def _child_argv(file: Path, overrides: Sequence[str]) -> list[str]:
     options = [word for override in overrides for word in ("--set", override)]
     return [sys.executable, "-m", "agent", "analysis", "--config", str(file), *options]
-
-
-def _host_and_port(text: str) -> tuple[str, int]:
-    host, separator, port = text.rpartition(":")
-    if not separator or not host or not port.isdigit() or not 0 < int(port) < 1 << 16:
-        raise ConfigError(f"receive: --broker {text!r}; allowed: HOST:PORT")
-    return host, int(port)
 
 
 def _flat(where: str, value: Any) -> Iterator[tuple[str, Any]]:

@@ -1,11 +1,12 @@
-"""`outpost retention`, `hold`, `pin` and `unpin`: what goes, and what must stay."""
+"""`outpost retention`, `hold`, `pin`, `unpin`, `command`: what goes, and what must stay."""
 
 import argparse
 import json
+from pathlib import Path
 from typing import Any
 
 from agent import orders
-from agent.cli_words import EXIT_OK, command, config_options, print_table
+from agent.cli_words import EXIT_FAILED, EXIT_OK, command, config_options, print_table
 
 
 def add(words: Any) -> None:
@@ -18,11 +19,7 @@ def add(words: Any) -> None:
     inner = hold.add_subparsers(required=True, metavar="WHAT")
     place = command(inner, "place", _place, "keep recordings and clips of a span")
     config_options(place)
-    place.add_argument("--camera", required=True, metavar="NAME")
-    place.add_argument(
-        "--from", dest="since", required=True, metavar="T", help="2026-05-31T14:05:00, UTC; or now"
-    )
-    place.add_argument("--to", required=True, metavar="T", help="may lie ahead")
+    _span(place)
     _who(place)
     release = command(inner, "release", _release, "let what a hold keeps go")
     config_options(release)
@@ -35,6 +32,33 @@ def add(words: Any) -> None:
     _listing(inner)
     unpin = words.add_parser("unpin", help="let a clip go where it may", description=__doc__)
     _clip(unpin.add_subparsers(required=True, metavar="WHAT"), _unpin)
+
+    order = words.add_parser("command", help="tell a device from the centre", description=__doc__)
+    inner = order.add_subparsers(required=True, metavar="WHAT")
+    place = command(inner, "hold", _order_hold, "keep what a device recorded of a span")
+    _device(place)
+    _span(place)
+    _who(place)
+    release = command(inner, "release", _order_release, "let a hold go")
+    _device(release)
+    release.add_argument("--hold", required=True, metavar="ID")
+    _who(release)
+
+
+def _span(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--camera", required=True, metavar="NAME")
+    parser.add_argument(
+        "--from", dest="since", required=True, metavar="T", help="2026-05-31T14:05:00, UTC; or now"
+    )
+    parser.add_argument("--to", required=True, metavar="T", help="may lie ahead")
+
+
+def _device(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--store", type=Path, required=True, help="the receiver's folder, its key")
+    parser.add_argument("--broker", default="127.0.0.1:1883", metavar="HOST:PORT")
+    parser.add_argument("--site", required=True)
+    parser.add_argument("--device", required=True)
+    parser.add_argument("--wait", type=float, default=10.0, metavar="S", help="for its answer (10)")
 
 
 def _listing(words: Any) -> None:
@@ -80,13 +104,7 @@ def _retention(options: argparse.Namespace) -> int:
 
 
 def _place(options: argparse.Namespace) -> int:
-    args = {
-        "camera": options.camera,
-        "from_utc_ms": orders.utc_ms(options.since),
-        "to_utc_ms": orders.utc_ms(options.to),
-        "reason": options.reason,
-    }
-    done = orders.order(options.config, options.set, "hold", args, options.by)
+    done = orders.order(options.config, options.set, "hold", _asked(options), options.by)
     print(f"hold {done['hold']}")
     return EXIT_OK
 
@@ -112,6 +130,33 @@ def _unpin(options: argparse.Namespace) -> int:
 def _order(options: argparse.Namespace, word: str, key: str) -> None:
     args = {key: options.id, "reason": options.reason}
     orders.order(options.config, options.set, word, args, options.by)
+
+
+def _asked(options: argparse.Namespace) -> dict[str, Any]:
+    return {
+        "camera": options.camera,
+        "from_utc_ms": orders.utc_ms(options.since),
+        "to_utc_ms": orders.utc_ms(options.to),
+        "reason": options.reason,
+    }
+
+
+def _order_hold(options: argparse.Namespace) -> int:
+    return _tell(options, "hold", {**_asked(options), "by": options.by})
+
+
+def _order_release(options: argparse.Namespace) -> int:
+    args = {"hold": options.hold, "reason": options.reason, "by": options.by}
+    return _tell(options, "release", args)
+
+
+def _tell(options: argparse.Namespace, word: str, args: dict[str, Any]) -> int:
+    answer = orders.command(options, word, args)
+    if answer is None:
+        print(f"sent; {options.device} has not answered yet, the broker keeps it for it")
+        return EXIT_FAILED
+    print(f"{options.device}: {answer['state']}: {answer['detail']}")
+    return EXIT_OK if answer["state"] == "done" else EXIT_FAILED
 
 
 def _list(options: argparse.Namespace) -> int:

@@ -56,6 +56,36 @@ def keepsakes(file: Path, overrides: Sequence[str]) -> dict[str, Any]:
     return _read(app.load_config(file, overrides, check_files=False), hold.listed)
 
 
+def command(options: Any, word: str, args: Json) -> Json | None:
+    """Send a device a signed command of the centre; gives its answer, None if none came yet.
+
+    Args:
+        options: store, broker, site, device, wait as the command line has them.
+        word: of the command.
+        args: of the word.
+
+    Raises:
+        ConfigError: the store has no key.
+        MalformedMessage: the args are not in order.
+        UplinkDown: the broker is out of reach.
+    """
+    from agent.core.wire import Topics
+    from agent.delivery.config import BrokerConfig
+    from agent.delivery.session import MqttSession, SessionOptions
+    from agent.evidence.keys import DeviceKey
+    from agent.receiver import ordering
+
+    key_path = options.store / app.RECEIVER_KEY
+    if not key_path.exists():
+        raise ConfigError(f"{key_path}: no key; allowed: the folder of a receiver that has run")
+    host, port = app.host_and_port(options.broker)
+    clock = RealClock()
+    order = ordering.signed(word, args, options.device, DeviceKey.load_or_create(key_path), clock)
+    name = SessionOptions(f"by-hand-{clock.new_id()[-8:]}", expiry_s=0)
+    session = MqttSession(BrokerConfig(host=host, port=port), name, clock)
+    return ordering.send(session, Topics(options.site, options.device), order, clock, options.wait)
+
+
 def utc_ms(text: str) -> int:
     """Read a moment: `now`, or ISO 8601, UTC where it names no zone.
 
