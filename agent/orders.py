@@ -120,8 +120,11 @@ def _read(settings: CameraRole, look: Any) -> dict[str, Any]:
 
 
 def _done_here(settings: CameraRole, request: Any) -> Json:
+    from agent.core.wire import Topics
     from agent.delivery.ledger import Ledger
+    from agent.delivery.outbox import Outbox
     from agent.device import requests
+    from agent.device.quarantine import Quarantine
     from agent.evidence import custody
     from agent.roles import fileorders
     from agent.roles.keepsakes import box_words
@@ -137,9 +140,19 @@ def _done_here(settings: CameraRole, request: Any) -> Json:
         cameras = [camera.id for camera in settings.cameras]
         ledger = Ledger(store, settings.state_dir, clock, note, lambda *_: None)
         kept = box_words(Keepsakes(store, clock, note, cameras))
-        return requests.do({**kept, **fileorders.words(ledger)}, request)
+        # The number of the agent's last start: one of our own would be a start without a birth.
+        topics = Topics(settings.site, settings.device)
+        outbox = Outbox(store, topics, clock, _last_boot(store))
+        aside = Quarantine(store, outbox, note, lambda _: None)
+        return requests.do({**kept, **fileorders.words(ledger), **aside.words}, request)
     finally:
         store.close()
+
+
+def _last_boot(store: Any) -> int:
+    with store.reading() as connection:
+        row = connection.execute("SELECT value FROM meta WHERE key = 'boot'").fetchone()
+    return 1 if row is None else int(row["value"])
 
 
 def _utc_ns() -> int:

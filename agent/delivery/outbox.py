@@ -22,6 +22,7 @@ from agent.delivery.lanes import Ask, LaneReader
 
 MAX_PAYLOAD_BYTES = 64 * 1024  # anything larger is a file
 QUARANTINE = "quarantine"
+TOO_LARGE = "bytes; broker takes"  # in the reason of a row that is more than a packet
 _EVICTABLE = (Lane.TELEMETRY, Lane.BACKFILL)
 _REASON_LETTERS = 256
 
@@ -129,15 +130,33 @@ class Outbox:
         )
         _log.error("message set aside", row_id=row_id, reason=reason)
 
-    def release(self) -> int:
-        """Give every row that was set aside a new series of tries; gives how many."""
-        return self._store.write(
-            lambda connection: (
-                connection.execute(
-                    "UPDATE outbox SET quarantine = NULL, tries = 0 WHERE quarantine IS NOT NULL"
-                ).rowcount
-            )
+    def release(self) -> list[int]:
+        """Give what was set aside a new series of tries; gives the rows' ids.
+
+        Not what the broker found too large: nothing but another limit can change that, and
+        `release_fitting` looks at it.
+        """
+        return self._release("quarantine NOT LIKE ?", (f"%{TOO_LARGE}%",))
+
+    def release_fitting(self, most_bytes: int) -> list[int]:
+        """Give rows a new series of tries that were too large and have a limit they fit now.
+
+        Args:
+            most_bytes: of topic and payload together.
+        """
+        return self._release(
+            "quarantine LIKE ? AND length(CAST(topic AS BLOB)) + length(payload) <= ?",
+            (f"%{TOO_LARGE}%", most_bytes),
         )
+
+    def _release(self, which: str, values: tuple[object, ...]) -> list[int]:
+        query = f"SELECT id FROM outbox WHERE quarantine IS NOT NULL AND {which}"  # noqa: S608 - ours
+        with self._store.reading() as connection:
+            ids = [(row["id"],) for row in connection.execute(query, values)]
+        if ids:
+            change = "UPDATE outbox SET quarantine = NULL, tries = 0 WHERE id = ?"
+            self._store.write(lambda connection: connection.executemany(change, ids))
+        return [row_id for (row_id,) in ids]
 
     def earlier(self) -> list[dict[str, object]]:
         """Give the last number that an earlier boot gave in each lane this one has not used yet."""

@@ -17,7 +17,7 @@ MOST_SPANS = 10_000
 MOST_TOLD = 64  # spans in one message
 EVICTED = "evicted"  # for want of space
 DROPPED = "dropped"  # by hand
-_NUMBERED = b'{"sv"'  # what a message to the centre begins with; others have no number
+NUMBERED = b'{"sv"'  # what a message to the centre begins with; others have no number
 
 
 class Span(NamedTuple):
@@ -52,7 +52,7 @@ def note(
     """
     numbers = defaultdict(set)
     for row in rows:
-        if row["payload"].startswith(_NUMBERED):
+        if row["payload"].startswith(NUMBERED):
             numbers[row["boot"], row["lane"]].add(int(json.loads(row["payload"])["seq"]))
     gone = []
     for (boot, lane), found in numbers.items():

@@ -19,7 +19,7 @@ from agent.delivery.ahead import Ahead, packet_bytes
 from agent.delivery.config import BrokerConfig, DeliveryConfig
 from agent.delivery.lanes import Ask, LaneReader
 from agent.delivery.link import Link, LinkStatus, SessionFactory
-from agent.delivery.outbox import Outbox
+from agent.delivery.outbox import TOO_LARGE, Outbox
 from agent.delivery.patience import AwaitedReceipts, Complaints, Holds, Pause
 from agent.delivery.session import (
     FAILED,
@@ -135,6 +135,7 @@ class Uplink:
         self._is_born = False
         self._ears: dict[str, Hear] = {}  # by what their topics begin with
         self._again: deque[Sequence[str]] = deque()
+        self._retried: deque[Sequence[int]] = deque()
 
     def listen(self, topic: str, hear: Hear) -> None:
         """Hand over what comes on `topic`, which ends in `+`; to be called before `run`."""
@@ -143,6 +144,10 @@ class Uplink:
     def resend(self, message_ids: Sequence[str]) -> None:
         """Send rows again without waiting longer for their receipts; safe from any thread."""
         self._again.append(message_ids)
+
+    def retry(self, row_ids: Sequence[int]) -> None:
+        """Send rows that were set aside and are no more; safe from any thread."""
+        self._retried.append(row_ids)
 
     def run(self, stop: threading.Event, progress: Callable[[], None]) -> None:
         """Deliver until `stop`; connection losses are dealt with here."""
@@ -182,6 +187,7 @@ class Uplink:
         self._put_birth(now_ns)
         self._flight = _Flight(min(self._config.window, session.receive_maximum))
         self._holds.reconnected(now_ns)
+        self._release(session, now_ns)
         if not session.session_present:
             self._awaited.forget_all()
         session.subscribe((self._topics.receipt, *(f"{root}+" for root in self._ears)))
@@ -189,6 +195,14 @@ class Uplink:
         for topic, payload in {self._topics.up("death"): b"", **self._retained}.items():
             if self._is_ours(topic) or not session.session_present:
                 self._flight.repeats.append((topic, payload))
+
+    def _release(self, session: Session, now_ns: int) -> None:
+        """Let rows go that are set aside and have got a chance by this connection."""
+        self._aside.clear()  # what could not be marked is tried again; what is marked stays
+        try:
+            self._outbox.release_fitting(session.max_packet_bytes - PACKET_BYTES)
+        except OutboxFull as error:
+            self._full.add("no room to take messages up again", now_ns, reason=error)
 
     def _put_birth(self, now_ns: int) -> None:
         """Put it once a start; a box too full for it must deliver all the same."""
@@ -204,6 +218,8 @@ class Uplink:
         flight, now_ns = self._flight, self._clock.mono_ns()
         while self._again:
             self._awaited.receipted(self._again.popleft())
+        while self._retried:
+            self._aside.difference_update(self._retried.popleft())
         if flight.is_stale(reader.version(), now_ns):
             flight.refill(reader.take(self._ask(now_ns)), now_ns)
         self._send(session)
@@ -236,7 +252,7 @@ class Uplink:
                 break
             size_bytes = packet_bytes(row)
             if size_bytes > session.max_packet_bytes:
-                self._set_aside(row, f"{size_bytes} bytes; broker takes {session.max_packet_bytes}")
+                self._set_aside(row, f"{size_bytes} {TOO_LARGE} {session.max_packet_bytes}")
             elif self._holds.allow(row.topic, now_ns):
                 self._publish(session, row.topic, row.payload, row)
 

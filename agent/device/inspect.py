@@ -5,12 +5,13 @@ Every function gives plain dictionaries, newest first, for a table or for `--jso
 
 import json
 import sqlite3
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-from agent.core.errors import ConfigError, StorageError
+from agent.core import wire
+from agent.core.errors import ConfigError, MalformedMessage, StorageError
 from agent.core.store import read_only
 
 Rows = list[dict[str, Any]]
@@ -18,7 +19,9 @@ Rows = list[dict[str, Any]]
 _QUERIES: Mapping[str, str] = {
     "outbox": "SELECT id, lane, message_id, topic, length(payload) AS bytes, created_utc_ns,"
     " needs_receipt, tries, quarantine FROM outbox ORDER BY id DESC LIMIT ?",
-    "quarantine": "SELECT id, lane, message_id, topic, length(payload) AS bytes, quarantine"
+    "quarantine": "SELECT id, topic, lane, created_utc_ns,"
+    " CAST(strftime('%s', 'now') AS INTEGER) - created_utc_ns / 1000000000 AS age_s,"
+    " length(payload) AS bytes, tries, needs_receipt, quarantine AS reason, message_id"
     " FROM outbox WHERE quarantine IS NOT NULL ORDER BY id DESC LIMIT ?",
     "events": "SELECT id, camera, kind, rule, state, start_utc_ns, end_utc_ns FROM event"
     " ORDER BY start_utc_ns DESC LIMIT ?",
@@ -80,7 +83,8 @@ def rows(database: Path, topic: str, limit: int) -> Rows:
 
     with closing(read_only(database)) as connection:
         found = list(Database(connection).query(_QUERIES[topic], (limit,)))
-    return [_parsed(row) for row in found] if topic == "custody" else found
+    shape = _SHAPES.get(topic)
+    return found if shape is None else [shape(row) for row in found]
 
 
 def counts(database: Path) -> dict[str, int]:
@@ -101,3 +105,18 @@ def counts(database: Path) -> dict[str, int]:
 
 def _parsed(row: dict[str, Any]) -> dict[str, Any]:
     return {**row, "detail": json.loads(row["detail"])}
+
+
+def _with_kind(row: dict[str, Any]) -> dict[str, Any]:
+    """Put the kind in front of the topic; what goes to others has none."""
+    try:
+        kind = "/".join(wire.address(row["topic"]).rest)
+    except MalformedMessage:
+        kind = ""
+    return {"id": row["id"], "kind": kind, **row}
+
+
+_SHAPES: Mapping[str, Callable[[dict[str, Any]], dict[str, Any]]] = {
+    "custody": _parsed,
+    "quarantine": _with_kind,
+}

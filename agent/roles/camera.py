@@ -17,6 +17,7 @@ from agent.delivery.uplink import Uplink, live_sessions
 from agent.device import homeassistant
 from agent.device.commands import Commands
 from agent.device.metrics import Figures, exposition
+from agent.device.quarantine import Quarantine
 from agent.device.replay import Replay
 from agent.device.requests import Requests
 from agent.device.scrape import Scrape
@@ -102,6 +103,7 @@ def build(kit: Kit) -> Supervisor:
         {"replay": replay, **keepsakes.centre_words(kept)},
         clock,
     )
+    quarantine = Quarantine(store, outbox, note, uplink.retry)
     uplink.listen(commands.topic, commands.hear)
     ledger = Ledger(store, config.state_dir, clock, note, outbox.put_in)
     transfers = Transfers(
@@ -135,7 +137,9 @@ def build(kit: Kit) -> Supervisor:
         transfers,
         commands,
         Requests(
-            config.state_dir, {**keepsakes.box_words(kept), **fileorders.words(ledger)}, clock
+            config.state_dir,
+            {**keepsakes.box_words(kept), **fileorders.words(ledger), **quarantine.words},
+            clock,
         ),
         times,
         *kit.instruments,
