@@ -15,7 +15,7 @@ from agent.core.clock import NS_PER_MS, NS_PER_S, Clock
 from agent.core.errors import IntegrityError, OutboxFull, UplinkDown
 from agent.core.model import Lane, Message, Row
 from agent.core.wire import Json, Topics
-from agent.delivery.ahead import Ahead, packet_bytes
+from agent.delivery.ahead import PACKET_BYTES, Ahead, packet_bytes
 from agent.delivery.config import BrokerConfig, DeliveryConfig
 from agent.delivery.lanes import Ask, LaneReader
 from agent.delivery.link import Link, LinkStatus, SessionFactory
