@@ -174,39 +174,6 @@ def test_the_row_set_aside_gets_another_chance_with_the_next_start(outbox, tmp_p
         assert until(lambda: waiting(outbox) == 0)
 
 
-@pytest.mark.broker
-def test_a_row_too_large_waits_for_a_broker_that_takes_it(mosquitto, outbox, tmp_path):
-    outbox.put(Message(Lane.STATE, "sample", {"pad": "x" * 5000}))
-    with brokers.start("mosquitto", directory=tmp_path / "b", extra="max_packet_size 4000") as one:
-        centre = Centre(one.port, TOPICS)
-        for _ in range(2):  # a start of its own changes nothing
-            with Running(uplink(one.port, outbox, tmp_path)) as running:
-                assert until(lambda: running.worker.status().link.state == "connected")
-                assert until(lambda: waiting(outbox) == outbox.depths()["quarantine"] == 1)
-        centre.stop()
-    centre = Centre(mosquitto.port, TOPICS)
-    with Running(uplink(mosquitto.port, outbox, tmp_path)):
-        assert until(lambda: waiting(outbox) == 0)
-    centre.stop()
-
-
-def test_a_row_set_aside_goes_again_at_once_when_somebody_says_so(outbox, store, tmp_path):
-    put_samples(outbox, 1)
-    row = outbox.take(1)[0]
-    for _ in range(4):
-        outbox.keep(row.row_id)
-    codes = iter([0x87])
-    with (
-        StubBroker(acks=lambda topic: next(codes, 0) if "sample" in topic else 0) as stub,
-        Running(uplink(stub.port, outbox, tmp_path)) as running,
-    ):
-        assert until(lambda: waiting(outbox) == outbox.depths()["quarantine"] == 1)
-        change = "UPDATE outbox SET quarantine = NULL, tries = 0"
-        store.write(lambda connection: connection.execute(change))
-        running.worker.retry([row.row_id])
-        assert until(lambda: waiting(outbox) == 0)
-
-
 @pytest.mark.parametrize("maximum", [1, 5, 20])
 def test_the_receive_maximum_is_never_exceeded(maximum, outbox, tmp_path):
     put_samples(outbox, 120)
