@@ -228,6 +228,9 @@ class Supervisor:
             self._enter(post, "failed", reason)
             self._ends.put((EXIT_CONFIG, f"worker {name}: {reason}"))
             return False
+        if isinstance(error, StoreCorrupt):
+            self._ends.put((EXIT_FAILED, f"{reason}; the next start mends it"))
+            return False
         if isinstance(error, Permanent | IntegrityError):
             self._enter(post, "disabled", reason)
             _log.error("worker disabled", worker=name, reason=reason)

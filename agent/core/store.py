@@ -16,10 +16,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-from agent.core import log
+from agent.core import log, mending
 from agent.core.clock import Clock, watch
 from agent.core.errors import OutboxFull, StorageError, StoreCorrupt
 from agent.core.files import sync_directory
+from agent.core.mending import Mended, Note
+from agent.core.salvage import tables
 from agent.core.upkeep import Upkeep
 
 T = TypeVar("T")
@@ -42,6 +44,10 @@ class _Work:
     size_bytes: int
 
 
+def _no_note(_connection: sqlite3.Connection, _mended: Mended) -> None:
+    """Of a database that has no use for a note."""
+
+
 class Store:
     """A database whose `write` returns once the change survives a power cut."""
 
@@ -55,29 +61,53 @@ class Store:
         self._queue: queue.Queue[_Work | None] = queue.Queue(QUEUE_ITEMS)
         self._thread: threading.Thread | None = None
         self._is_closed = False
+        self._damage = ""
 
-    def open(self) -> Path | None:
-        """Check or create the file, bring its schema up to date, start the writer.
+    def open(self, note: Note = _no_note) -> Mended | None:
+        """Look at the file or create it, bring its schema up to date, start the writer.
+
+        The look is short; `agent.core.checkup` reads all of it beside the work.
+
+        Args:
+            note: what is to be written into a database that takes a damaged one's place.
 
         Returns:
-            Where a damaged database was moved to, or None when it was sound.
+            What was done about a damaged database, or None when nothing was seen.
 
         Raises:
             StorageError: the file cannot be created or its schema is newer than this program.
         """
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        moved_to = None
+        mended = None
         try:
-            connection = self._connect()
+            mending.tidy(self.path)
+            connection = self._sound()
         except StoreCorrupt as error:
-            moved_to = self._move_aside()
-            _log.error("store damaged, moved aside", moved_to=moved_to, reason=error)
+            mended = self._mend(str(error), note)
             connection = self._connect()
+        except OSError as error:
+            raise StorageError(f"store {self.path}: {error}") from error
         self._thread = threading.Thread(
             target=self._write_for_ever, args=(connection,), name="store", daemon=True
         )
         self._thread.start()
-        return moved_to
+        return mended
+
+    @property
+    def damage(self) -> str:
+        """What was found wrong with the file while it is in use; empty: nothing."""
+        return self._damage
+
+    def condemn(self, reason: str) -> None:
+        """Have the next start mend the database; it goes on as it can until then."""
+        if self._damage:
+            return
+        self._damage = reason
+        _log.error("database is damaged; the next start mends it", reason=reason)
+        try:
+            mending.mark(self.path, reason)
+        except OSError as error:
+            _log.error("mark of the damage not written", reason=error)
 
     def write(self, call: Callable[[sqlite3.Connection], T], size_bytes: int = 0) -> T:
         """Run `call` in a transaction and return its result once that is on the disk.
@@ -107,6 +137,9 @@ class Store:
             with closing(read_only(self.path)) as connection:
                 yield connection
         except sqlite3.Error as error:
+            if is_damage(error):
+                self.condemn(str(error))
+                raise StoreCorrupt(f"store {self.path}: {error}") from error
             raise StorageError(f"store {self.path}: {error}") from error
 
     def close(self) -> None:
@@ -116,6 +149,27 @@ class Store:
         self._is_closed = True
         self._queue.put(None)
         self._thread.join()
+
+    def _sound(self) -> sqlite3.Connection:
+        if reason := mending.marked(self.path):
+            raise StoreCorrupt(f"store {self.path}: {reason}")
+        return self._connect()
+
+    def _mend(self, reason: str, note: Note) -> Mended:
+        try:
+            return mending.mend(self.path, reason, self._clock.utc_ns(), self._fresh, note)
+        except (OSError, sqlite3.Error) as error:
+            raise StorageError(f"store {self.path}: {error}") from error
+
+    def _fresh(self, path: Path) -> sqlite3.Connection:
+        """Make a database in place of the damaged one: not in use yet, so without a log."""
+        connection = sqlite3.connect(path, isolation_level=None)
+        connection.row_factory = sqlite3.Row
+        connection.text_factory = _text
+        self._shape(connection)
+        connection.execute("PRAGMA synchronous=OFF")  # whoever calls syncs the whole file
+        migrate(connection, self._migrations, path)
+        return connection
 
     def _connect(self) -> sqlite3.Connection:
         connection = sqlite3.connect(
@@ -127,7 +181,7 @@ class Store:
             self._prepare(connection)
         except sqlite3.DatabaseError as error:
             connection.close()
-            if _is_damage(error):
+            if is_damage(error):
                 raise StoreCorrupt(f"store {self.path}: {error}") from error
             raise StorageError(f"store {self.path}: {error}") from error
         except StorageError:
@@ -137,25 +191,17 @@ class Store:
         return connection
 
     def _prepare(self, connection: sqlite3.Connection) -> None:
-        connection.execute(f"PRAGMA page_size={PAGE_BYTES}")
-        connection.execute("PRAGMA auto_vacuum=INCREMENTAL")  # no effect after the first table
+        self._shape(connection)
         connection.execute("PRAGMA journal_mode=WAL")
         connection.execute("PRAGMA synchronous=FULL")
         connection.execute("PRAGMA mmap_size=0")
-        connection.execute(f"PRAGMA max_page_count={max(64, self._max_bytes // PAGE_BYTES)}")
-        verdict = connection.execute("PRAGMA quick_check(1)").fetchone()[0]
-        if verdict != "ok":
-            raise StoreCorrupt(f"store {self.path}: {verdict}")
         migrate(connection, self._migrations, self.path)
+        _look(connection)
 
-    def _move_aside(self) -> Path:
-        target = self.path.with_name(f"{self.path.name}.bad-{self._clock.utc_ns()}")
-        for suffix in ("", "-wal", "-shm"):
-            part = self.path.with_name(self.path.name + suffix)
-            if part.exists():
-                part.rename(target.with_name(target.name + suffix))
-        sync_directory(self.path.parent)
-        return target
+    def _shape(self, connection: sqlite3.Connection) -> None:
+        connection.execute(f"PRAGMA page_size={PAGE_BYTES}")
+        connection.execute("PRAGMA auto_vacuum=INCREMENTAL")  # no effect after the first table
+        connection.execute(f"PRAGMA max_page_count={max(64, self._max_bytes // PAGE_BYTES)}")
 
     def _write_for_ever(self, connection: sqlite3.Connection) -> None:
         upkeep = Upkeep(self.path)
@@ -173,6 +219,8 @@ class Store:
                 batch, is_last = self._batch(first)
                 with watch(self._clock, "sqlite commit", SLOW_COMMIT_S):
                     _commit(connection, batch)
+                if damage := _damage_in(batch):
+                    self.condemn(damage)
                 upkeep.committed(connection)
 
     def _batch(self, first: _Work) -> tuple[list[_Work], bool]:
@@ -227,6 +275,18 @@ def migrate(connection: sqlite3.Connection, migrations: Sequence[str], path: Pat
         connection.executescript(f"BEGIN;\n{script}\nPRAGMA user_version={number};\nCOMMIT;")
 
 
+def _look(connection: sqlite3.Connection) -> None:
+    """Read each end of every table: what a start needs now is there; the rest is looked at later.
+
+    Raises:
+        sqlite3.DatabaseError: a page that it met is damaged.
+    """
+    for table in tables(connection):
+        for order in ("ASC", "DESC"):
+            by = ", ".join(f"{name} {order}" for name in table.key)
+            connection.execute(f"SELECT * FROM {table.name} ORDER BY {by} LIMIT 1").fetchone()  # noqa: S608 - names of our own schema
+
+
 def _commit(connection: sqlite3.Connection, batch: Sequence[_Work]) -> None:
     ended: list[tuple[_Work, Any]] = []
     try:
@@ -241,6 +301,11 @@ def _commit(connection: sqlite3.Connection, batch: Sequence[_Work]) -> None:
         return
     for work, result in ended:
         work.future.set_result(result)
+
+
+def _damage_in(batch: Sequence[_Work]) -> str:
+    errors = (work.future.exception() for work in batch)
+    return next((str(error) for error in errors if isinstance(error, StoreCorrupt)), "")
 
 
 def _give_each_its_own(
@@ -279,10 +344,13 @@ def _translate(error: Exception) -> Exception:
         return OutboxFull(f"store: {error}; free space or raise storage.max_db_mb")
     if isinstance(error, sqlite3.IntegrityError | sqlite3.ProgrammingError):
         return error
+    if is_damage(error):
+        return StoreCorrupt(f"store: {error}")
     return StorageError(f"store: {error}")
 
 
-def _is_damage(error: sqlite3.DatabaseError) -> bool:
+def is_damage(error: Exception) -> bool:
+    """Whether an error says that the file is not what SQLite wrote."""
     return getattr(error, "sqlite_errorcode", 0) & 0xFF in (
         sqlite3.SQLITE_CORRUPT,
         sqlite3.SQLITE_NOTADB,
