@@ -8,7 +8,6 @@ import importlib
 import inspect as inspect_module
 import pkgutil
 import signal
-import sqlite3
 import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -87,6 +86,7 @@ def run(file: Path, overrides: Sequence[str]) -> int:
         ConfigError: a person must mend the configuration first.
         DeviceBusy: another agent runs on the same state directory.
     """
+    from agent.device import boots
     from agent.device import status as status_file
     from agent.evidence.keys import DeviceKey, PublicKey
     from agent.roles import camera as camera_role
@@ -110,7 +110,7 @@ def run(file: Path, overrides: Sequence[str]) -> int:
                 key=key,
                 centre_key=centre_key,
                 clock=clock,
-                boot=store.write(_next_boot),
+                boot=boots.next_boot(store, settings.state_dir, clock),
                 **_satellites(settings, clock),
             )
             return camera_role.build(kit).run()
@@ -220,6 +220,7 @@ def receive(options: Any) -> int:
     Args:
         options: broker, site, store, devices, name, retention_days as the command line has them.
     """
+    from agent.core.checkup import Checkup
     from agent.core.store import Store
     from agent.delivery.config import BrokerConfig
     from agent.device import status as status_file
@@ -228,7 +229,7 @@ def receive(options: Any) -> int:
     from agent.receiver.config import ReceiverConfig
     from agent.receiver.index import FILE_NAME
     from agent.receiver.schema import RECEIVER_MIGRATIONS
-    from agent.supervisor import Supervisor
+    from agent.supervisor import Supervisor, Worker
 
     host, port = host_and_port(options.broker)
     settings = ReceiverConfig(
@@ -246,8 +247,11 @@ def receive(options: Any) -> int:
         store.open()
         try:
             sessions = service.sessions(settings, clock)
-            worker = service.Receiver(settings, sessions, store, key, clock)
-            return Supervisor([worker], clock, check=lambda: store.write(lambda _: None)).run()
+            workers: list[Worker] = [
+                service.Receiver(settings, sessions, store, key, clock),
+                Checkup(store, clock),
+            ]
+            return Supervisor(workers, clock, check=lambda: store.write(lambda _: None)).run()
         finally:
             store.close()
 
@@ -263,13 +267,12 @@ def open_store(settings: CameraRole, clock: Clock) -> "Store":
     """Open the box's database for writing; StorageError if it cannot be."""
     from agent.core.schema import DEVICE_MIGRATIONS
     from agent.core.store import Store
+    from agent.device import mended
 
     store = Store(
         settings.state_dir / DATABASE, DEVICE_MIGRATIONS, clock, settings.delivery.max_db_mb * MIB
     )
-    moved_to = store.open()
-    if moved_to is not None:
-        log.get(__name__).error("database was damaged; a new one was begun", moved_to=moved_to)
+    store.open(partial(mended.note, clock))
     return store
 
 
@@ -302,14 +305,6 @@ def _signed_head(settings: CameraRole) -> dict[str, Any]:
     key = DeviceKey.load_or_create(settings.state_dir / KEY)
     with closing(read_only(settings.state_dir / DATABASE)) as connection:
         return custody.signed_head(connection, key, RealClock(), settings.device)
-
-
-def _next_boot(connection: sqlite3.Connection) -> int:
-    connection.execute(
-        "INSERT INTO meta (key, value) VALUES ('boot', '1')"
-        " ON CONFLICT (key) DO UPDATE SET value = CAST(value AS INTEGER) + 1"
-    )
-    return int(connection.execute("SELECT value FROM meta WHERE key = 'boot'").fetchone()[0])
 
 
 def _satellites(settings: CameraRole, clock: Clock) -> dict[str, Any]:

@@ -2,8 +2,8 @@
 
 What a worker raises says what happens to it (agent/core/errors.py): Transient, StorageError and
 the machine's own OSError are tried again for ever, Permanent and IntegrityError disable this worker
-alone, ConfigError ends the agent with 78, anything else is a defect: traced, tried again, and too
-many end it with 1.
+alone, ConfigError ends the agent with 78, StoreCorrupt with 1, for the next start mends a damaged
+database; anything else is a defect: traced, tried again, and too many end it with 1.
 """
 
 import os
@@ -25,6 +25,7 @@ from agent.core.errors import (
     Permanent,
     SourceLost,
     StorageError,
+    StoreCorrupt,
     Transient,
 )
 from agent.device import child, notify

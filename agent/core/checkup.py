@@ -85,9 +85,7 @@ class Checkup:
 class _Pause:
     """Lets others in between the steps of a long query."""
 
-    def __init__(
-        self, clock: Clock, stop: threading.Event, progress: Callable[[], None]
-    ) -> None:
+    def __init__(self, clock: Clock, stop: threading.Event, progress: Callable[[], None]) -> None:
         self._clock = clock
         self._stop = stop
         self._progress = progress

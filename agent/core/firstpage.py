@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from agent.core.salvage import Table
 
 PAGE_BYTES: Final = 4096
+UNREADABLE: Final = (sqlite3.DatabaseError, UnicodeDecodeError)  # the latter in SQLite's own words
 COPY_SUFFIX: Final = ".copy"
 _JOURNAL = slice(18, 20)
 _PAGE_COUNT = slice(28, 32)
@@ -58,7 +59,7 @@ def _connect(path: Path, tables: "Sequence[Table]") -> sqlite3.Connection | None
     connection.text_factory = _text
     try:
         named = {row[0] for row in connection.execute("SELECT name FROM sqlite_schema")}
-    except sqlite3.DatabaseError:
+    except UNREADABLE:
         named = set()
     if named.issuperset(table.name for table in tables):
         return connection
@@ -111,11 +112,11 @@ def _page(fresh: sqlite3.Connection, tables: "Sequence[Table]") -> bytearray:
 
 
 def _statement(fresh: sqlite3.Connection, table: "Table") -> str:
-    is_rowid = fresh.execute(
-        "SELECT wr FROM pragma_table_list WHERE name = ?", (table.name,)
-    ).fetchone()[0] == 0
-    if is_rowid:
-        columns = [f"{name} INTEGER PRIMARY KEY" if (name,) == table.key else name for name in table.columns]
-        return f"CREATE TABLE {table.name}({','.join(columns)})"
-    parts = ",".join((*table.columns, f"PRIMARY KEY({','.join(table.key)})"))
-    return f"CREATE TABLE {table.name}({parts}) WITHOUT ROWID"
+    kept_by = "SELECT wr FROM pragma_table_list WHERE name = ?"
+    columns = list(table.columns)
+    if fresh.execute(kept_by, (table.name,)).fetchone()[0]:
+        key = f"PRIMARY KEY({','.join(table.key)})"
+        return f"CREATE TABLE {table.name}({','.join([*columns, key])}) WITHOUT ROWID"
+    if table.is_numbered:
+        columns[columns.index(table.key[0])] += " INTEGER PRIMARY KEY"
+    return f"CREATE TABLE {table.name}({','.join(columns)})"

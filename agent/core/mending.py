@@ -115,9 +115,7 @@ def mend(
     return mended
 
 
-def _fill(
-    new: Path, damaged: Path, make: Callable[[Path], sqlite3.Connection]
-) -> Salvaged:
+def _fill(new: Path, damaged: Path, make: Callable[[Path], sqlite3.Connection]) -> Salvaged:
     _remove(new)
     with closing(make(new)) as fresh:
         return salvage(damaged, fresh)
@@ -131,10 +129,9 @@ def _into_place(new: Path, path: Path) -> None:
 
 
 def _forget_old(path: Path) -> None:
-    found = [
-        item for item in path.parent.glob(f"{path.name}{_BAD}*") if not item.name.endswith(PARTS[1:])
-    ]
-    for old in sorted(found)[:-KEPT_COPIES]:
+    found = path.parent.glob(f"{path.name}{_BAD}*")
+    copies = [item for item in found if not item.name.endswith(PARTS[1:])]
+    for old in sorted(copies)[:-KEPT_COPIES]:
         _remove(old)
 
 

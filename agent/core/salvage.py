@@ -19,8 +19,8 @@ from agent.core import firstpage
 MOST_PROBES: Final = 2000  # ranges looked at in a table
 BATCH_ROWS: Final = 500
 ID_DIGITS: Final = 32
-_NUMBERS: Final = 1 << 63
-_IDS: Final = 1 << 4 * ID_DIGITS
+_MOST_NUMBER: Final = (1 << 63) - 1
+_AFTER_IDS: Final = "g"  # no hex digit comes after it
 
 Key = tuple[Any, ...]
 
@@ -136,15 +136,13 @@ class _Reading:
         """An older database lacks later columns; whether there is enough to tell rows apart."""
         try:
             described = self._source.execute(f"PRAGMA table_info({self._table.name})").fetchall()
-        except sqlite3.DatabaseError:
+        except firstpage.UNREADABLE:
             return False
         there = {row["name"] for row in described}
         self.columns = tuple(name for name in self._table.columns if name in there)
         return there.issuperset(self._table.key)
 
-    def _scan(
-        self, within: _Range, order: str
-    ) -> Generator[Key, None, tuple[Key | None, bool]]:
+    def _scan(self, within: _Range, order: str) -> Generator[Key, None, tuple[Key | None, bool]]:
         """Give rows up to one that cannot be read; returns the key reached and if it was all."""
         reached = within.low if order == "ASC" else within.high
         places = [self.columns.index(name) for name in self._table.key]
@@ -153,7 +151,7 @@ class _Reading:
             for row in self._source.execute(query, values):
                 yield tuple(row)
                 reached = tuple(row[place] for place in places)
-        except sqlite3.DatabaseError:
+        except firstpage.UNREADABLE:
             return reached, False
         return reached, True
 
@@ -174,11 +172,12 @@ class _Reading:
 def _halves(found: _Range, table: Table) -> list[_Range]:
     """Split a range in the middle; nothing if it holds one key, or has no middle that we know."""
     head = (found.low or found.high or (None,))[:-1]
-    is_known = len(head) == len(table.key) - 1
-    if not is_known or (found.low and found.high and found.low[:-1] != found.high[:-1]):
+    if len(head) != len(table.key) - 1:
         return []
-    low = -1 if found.low is None else _number(found.low[-1])
-    high = (_NUMBERS if table.is_numbered else _IDS) if not found.high else _number(found.high[-1])
+    if found.low and found.high and found.low[:-1] != found.high[:-1]:
+        return _by_heads(found.low, found.high, table)
+    low = _number(found.low[-1] if found.low else _first(table))
+    high = _number(found.high[-1] if found.high else _last(table))
     if low is None or high is None or high - low <= 2:  # noqa: PLR2004 - one key, which was tried
         return []
     middle = (low + high + 1) // 2
@@ -186,9 +185,27 @@ def _halves(found: _Range, table: Table) -> list[_Range]:
     return [_Range(found.low, upper), _Range(below, found.high)]
 
 
+def _by_heads(low: Key, high: Key, table: Table) -> list[_Range]:
+    """Split a range whose ends differ before the last part: what belongs to each, and the rest."""
+    after, before = (*low[:-1], _last(table)), (*high[:-1], _first(table))
+    if (low, high) == (after, before):
+        return []
+    return [_Range(low, after), _Range(before, high), _Range(after, before)]
+
+
+def _first(table: Table) -> object:
+    return -1 if table.is_numbered else ""
+
+
+def _last(table: Table) -> object:
+    return _MOST_NUMBER if table.is_numbered else _AFTER_IDS
+
+
 def _number(part: object) -> int | None:
     if isinstance(part, int):
         return part
+    if part in ("", _AFTER_IDS):
+        return -1 if not part else 1 << 4 * ID_DIGITS
     if not isinstance(part, str) or len(part) != ID_DIGITS:
         return None
     try:
@@ -226,12 +243,12 @@ def _carry_counters(source: sqlite3.Connection, fresh: sqlite3.Connection) -> No
     """An id that was given and freed must not be given again."""
     try:
         found = source.execute("SELECT name, seq FROM sqlite_sequence").fetchall()
-    except sqlite3.DatabaseError:
+    except firstpage.UNREADABLE:
         return  # then the largest id that was read counts
     ours = {table.name for table in tables(fresh)}
     for name, seq in found:
         if name in ours and isinstance(seq, int):
-            top = fresh.execute("SELECT seq FROM sqlite_sequence WHERE name = ?", (name,)).fetchone()
+            query = "SELECT max(seq) FROM sqlite_sequence WHERE name = ?"
+            known = fresh.execute(query, (name,)).fetchone()[0] or 0
             fresh.execute("DELETE FROM sqlite_sequence WHERE name = ?", (name,))
-            values = (name, max(seq, top[0] if top else 0))
-            fresh.execute("INSERT INTO sqlite_sequence (name, seq) VALUES (?, ?)", values)
+            fresh.execute("INSERT INTO sqlite_sequence VALUES (?, ?)", (name, max(seq, known)))

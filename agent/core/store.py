@@ -313,7 +313,8 @@ def _give_each_its_own(
 ) -> None:
     """The batch was rolled back as a whole: one that is refused must not take the others down."""
     if len(batch) == 1:
-        batch[0].future.set_exception(_translate(error))
+        if not batch[0].future.done():  # its own error may have been told before the commit failed
+            batch[0].future.set_exception(_translate(error))
         return
     for work in batch:
         if not work.future.done():

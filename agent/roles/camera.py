@@ -10,11 +10,12 @@ all of it is.
 
 from collections.abc import Mapping
 
+from agent.core.checkup import Checkup
 from agent.core.wire import Topics
 from agent.delivery.outbox import Outbox
 from agent.delivery.transfer import Ledger, Transfers, file_sessions
 from agent.delivery.uplink import Uplink, live_sessions
-from agent.device import homeassistant
+from agent.device import homeassistant, mended
 from agent.device.commands import Commands
 from agent.device.metrics import Figures, exposition
 from agent.device.quarantine import Quarantine
@@ -71,6 +72,7 @@ def build(kit: Kit) -> Supervisor:
     intake = Intake(store, outbox, clock, Admission(keeper.refusal, note))
     recover(store, disks, note)
     intake.close_left_open("agent restarted")
+    mended.tell(store, outbox.put_in)
 
     homeassistant.announce(store, outbox, _entities(config, topics))
 
@@ -136,6 +138,7 @@ def build(kit: Kit) -> Supervisor:
         uplink,
         transfers,
         commands,
+        Checkup(store, clock),
         Requests(
             config.state_dir,
             {**keepsakes.box_words(kept), **fileorders.words(ledger), **quarantine.words},

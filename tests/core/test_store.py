@@ -205,39 +205,6 @@ def test_what_was_acknowledged_survives_kill_9(tmp_path: Path) -> None:
         acknowledged = found[-1]
 
 
-@pytest.mark.parametrize("offset", [0, 50, 4096, 9000])
-def test_a_damaged_file_is_moved_aside_and_the_box_goes_on(
-    make: Callable[..., Store], tmp_path: Path, offset: int, caplog: pytest.LogCaptureFixture
-) -> None:
-    store = make()
-    for number in range(50):
-        store.write(insert(number, b"x" * 1000))
-    store.close()
-    with store.path.open("r+b") as stream:
-        stream.seek(offset)
-        stream.write(b"\xa5" * 4096)
-    again = Store(store.path, NUMBERS, RealClock())
-    moved_to = again.open()
-    try:
-        assert moved_to is not None
-        assert moved_to.read_bytes()[offset : offset + 4096] == b"\xa5" * 4096
-        assert again.write(insert(1)) == 1
-        assert "store damaged, moved aside" in caplog.text
-    finally:
-        again.close()
-
-
-def test_a_file_that_is_no_database_is_moved_aside(tmp_path: Path) -> None:
-    path = tmp_path / "outpost.db"
-    path.write_bytes(b"these are holiday pictures" * 1000)
-    store = Store(path, NUMBERS, RealClock())
-    moved_to = store.open()
-    store.close()
-    assert moved_to is not None
-    assert moved_to.read_bytes().startswith(b"these are holiday")
-    assert stored(path) == []
-
-
 def test_a_lost_wal_index_is_rebuilt(make: Callable[..., Store], tmp_path: Path) -> None:
     copy = tmp_path / "copy"
     copy.mkdir()
