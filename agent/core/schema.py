@@ -200,4 +200,7 @@ DEVICE_MIGRATIONS: tuple[str, ...] = (
     """
     ALTER TABLE hold ADD COLUMN via TEXT NOT NULL DEFAULT '';  -- a command of the centre, a user
     """,
+    """
+    ALTER TABLE command ADD COLUMN issued_utc_ms INTEGER NOT NULL DEFAULT 0;  -- the centre's clock
+    """,
 )

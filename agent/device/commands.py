@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from agent.core import log, wire
-from agent.core.clock import Clock
+from agent.core.clock import NS_PER_MS, Clock
 from agent.core.errors import IntegrityError, MalformedMessage
 from agent.core.model import Lane, Message
 from agent.core.store import Store
@@ -25,6 +25,8 @@ MOST_BYTES = 64 * 1024  # of one: what waits is held in memory
 MOST_KNOWN = 1000
 WAIT_S = 0.5
 MOST_DETAIL = 512  # letters, by the schema
+AHEAD_MS = 86_400_000  # a centre's clock may be so far ahead of ours
+_FLOOR = "command/floor"  # in the table meta
 
 _log = log.get(__name__)
 
@@ -103,6 +105,9 @@ class Commands:
             return
         if self._is_known(command["id"]):
             return
+        if command["issued_utc_ms"] <= self._floor_ms():
+            self._ignore(f"command {command['id']}: issued before others that are forgotten here")
+            return
         record = None
         try:
             answer = self._done(command)
@@ -114,7 +119,8 @@ class Commands:
         body["detail"] = detail[:MOST_DETAIL]
         if record is not None:
             body["record"] = record
-        self._store.write(lambda connection: self._answer(connection, body))
+        issued_ms = command["issued_utc_ms"]
+        self._store.write(lambda connection: self._answer(connection, body, issued_ms))
         _log.info("command", word=command["word"], state=state, detail=detail)
 
     def _done(self, command: Json) -> Answer:
@@ -125,19 +131,43 @@ class Commands:
             raise MalformedMessage(f"word {command['word']!r}; allowed: {', '.join(self._words)}")
         return word(command["id"], command["args"])
 
-    def _answer(self, connection: sqlite3.Connection, body: Json) -> None:
+    def _answer(self, connection: sqlite3.Connection, body: Json, issued_ms: int) -> None:
         connection.execute(
-            "INSERT INTO command (command_id, word, utc_ns, state, detail) VALUES (?, ?, ?, ?, ?)",
+            "INSERT INTO command (command_id, word, utc_ns, state, detail, issued_utc_ms)"
+            " VALUES (?, ?, ?, ?, ?, ?)",
             (
                 *(body["command"], body["word"], self._clock.utc_ns()),
-                *(body["state"], body["detail"]),
+                *(body["state"], body["detail"], issued_ms),
             ),
         )
-        connection.execute(
-            "DELETE FROM command WHERE id <= (SELECT max(id) FROM command) - ?", (MOST_KNOWN,)
-        )
+        self._forget(connection)
         kind = f"command/{body['command']}/status"
         self._outbox.put_in(connection, Message(Lane.STATE, kind, body, needs_receipt=True))
+
+    def _forget(self, connection: sqlite3.Connection) -> None:
+        """Forget the oldest ids; what was issued before them is not done any more either.
+
+        But for one issued in the future: a centre whose clock was wrong once would stay unheard.
+        """
+        gone = connection.execute(
+            "SELECT id, issued_utc_ms FROM command WHERE id <= (SELECT max(id) FROM command) - ?",
+            (MOST_KNOWN,),
+        ).fetchall()
+        most_ms = self._clock.utc_ns() // NS_PER_MS + AHEAD_MS
+        for row in gone:
+            if row["issued_utc_ms"] <= most_ms:
+                connection.execute(
+                    "INSERT INTO meta (key, value) VALUES (?, ?) ON CONFLICT (key) DO UPDATE"
+                    " SET value = max(CAST(value AS INTEGER), CAST(excluded.value AS INTEGER))",
+                    (_FLOOR, str(row["issued_utc_ms"])),
+                )
+            connection.execute("DELETE FROM command WHERE id = ?", (row["id"],))
+
+    def _floor_ms(self) -> int:
+        with self._store.reading() as connection:
+            query = "SELECT value FROM meta WHERE key = ?"
+            row = connection.execute(query, (_FLOOR,)).fetchone()
+        return -1 if row is None else int(row["value"])
 
     def _is_known(self, command_id: str) -> bool:
         with self._store.reading() as connection:

@@ -81,9 +81,13 @@ class Inbox:
         """Store what is new, all in one transaction; gives how many were new.
 
         Raises:
-            StorageError: nothing was stored.
+            StorageError: nothing was stored, for now.
+            MalformedMessage: nothing was stored, and never will be: the index refuses one of them.
         """
-        return self._store.write(lambda connection: self._insert_all(connection, messages))
+        try:
+            return self._store.write(lambda connection: self._insert_all(connection, messages))
+        except (sqlite3.Error, OverflowError) as error:  # the disk's own are a StorageError
+            raise MalformedMessage(f"message refused by the index: {error}") from error
 
     def _insert_all(self, connection: sqlite3.Connection, messages: Sequence[Incoming]) -> int:
         return sum(self._insert(connection, message) for message in messages)

@@ -158,16 +158,31 @@ class Receiver:
                 messages += self._take_one(found)
             except (AgentError, OSError) as error:
                 self._rejects.add(found.topic, _device(found.topic), str(error))
-        if not messages:
-            return
+        if messages:
+            self._keep(messages)
+
+    def _keep(self, messages: list[Incoming]) -> None:
         try:
             self._inbox.keep(messages)
         except StorageError as error:
             _log.error("messages not stored, no receipt", messages=len(messages), reason=error)
             return
+        except MalformedMessage as error:
+            self._keep_each(messages, error)
+            return
         for message in messages:
             if message.wants_receipt:
                 self._rows.add(message.envelope["device"], message.envelope["id"])
+
+    def _keep_each(self, messages: list[Incoming], error: MalformedMessage) -> None:
+        """One that the index refuses must not take the others down."""
+        if len(messages) > 1:
+            for message in messages:
+                self._keep([message])
+            return
+        envelope = messages[0].envelope
+        topics = Topics(self._config.site, envelope["device"])
+        self._rejects.add(topics.up(envelope["kind"]), envelope["device"], str(error))
 
     def _take_one(self, found: Received) -> list[Incoming]:
         topic = wire.address(found.topic)

@@ -10,6 +10,7 @@ from agent.core.model import Lane, Message
 from agent.core.wire import Topics
 from agent.delivery import removals
 from agent.delivery.outbox import Outbox
+from agent.device import commands
 from agent.device.commands import Commands
 from agent.device.replay import Replay
 from agent.evidence import gaprecord
@@ -134,6 +135,31 @@ def test_a_command_that_comes_again_does_nothing_twice(desk, store, clock):
     assert len(desk.statuses()) == 1
     assert len(desk.resent) == 1
     assert again.resent == []
+
+
+def test_what_is_forgotten_is_not_done_again_either(desk, monkeypatch, caplog):
+    monkeypatch.setattr(commands, "MOST_KNOWN", 3)
+    now_ms = desk.clock.utc_ns() // 1_000_000
+    for number in range(1, 7):
+        desk.say(number, issued_utc_ms=now_ms + number)
+    assert len(desk.statuses()) == 6
+    for number in range(1, 7):
+        desk.say(number, issued_utc_ms=now_ms + number)
+    desk.say(8, issued_utc_ms=now_ms + 1)
+    assert len(desk.statuses()) == 6
+    assert desk.commands.ignored == 4
+    assert "issued before others that are forgotten here" in caplog.text
+    desk.say(9, issued_utc_ms=now_ms + 4)
+    assert len(desk.statuses()) == 7
+
+
+def test_a_centre_whose_clock_was_wrong_once_is_heard_later(desk, monkeypatch):
+    monkeypatch.setattr(commands, "MOST_KNOWN", 1)
+    now_ms = desk.clock.utc_ns() // 1_000_000
+    desk.say(1, issued_utc_ms=now_ms + 10 * 86_400_000)
+    for number in range(2, 5):
+        desk.say(number, issued_utc_ms=now_ms + number)
+    assert len(desk.statuses()) == 4
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ import os
 import pytest
 
 from agent.evidence.verify import verify
-from tests.receiver.rig import Desk, Device, Rig, chunks, done
+from tests.receiver.rig import Desk, Device, Rig, chunks, done, event
 
 
 @pytest.fixture
@@ -50,6 +50,25 @@ def ended(desk, device, offer):
     while not (found := desk.files.checked()):
         assert desk.files.is_checking
     return found[0]
+
+
+def test_a_message_that_the_index_refuses_is_set_aside_and_takes_no_other_down(rig):
+    rig.quiet()
+    trigger = (
+        "CREATE TRIGGER refuse BEFORE INSERT ON event WHEN NEW.rule = 'poison'"
+        " BEGIN SELECT RAISE(ABORT, 'not this one'); END"
+    )
+    rig.store.write(lambda connection: connection.execute(trigger))
+    wanted = []
+    for number, rule in enumerate(("good", "poison", "good"), 1):
+        body = event(number, rule=rule)
+        envelope = rig.device.envelope(number, body=body)
+        rig.send("event/zone_enter", envelope)
+        wanted += [envelope["id"]] * (rule == "good")
+    receipts = rig.row_receipts()
+    assert {number for receipt in receipts for number in receipt["ids"]} == set(wanted)
+    (reason,) = rig.rejected()
+    assert "refused by the index: not this one" in reason
 
 
 def test_event_that_cannot_be_stored_gets_no_receipt_until_it_can(rig):
