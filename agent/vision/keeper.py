@@ -28,7 +28,8 @@ from agent.vision.disks import STATE_DIR, Disks, Folder
 from agent.vision.recovery import Custody
 from agent.vision.steady import Steadiness
 
-EVERY_S = 10.0
+EVERY_S, MOST_S = 10.0, 60.0
+PAUSE_FACTOR = 50  # of what a look took: it costs no more than a fiftieth of a core
 FORGET_EVERY_NS = 3600 * NS_PER_S
 OK, SHORT, REFUSED, FULL = "ok", "short", "clips_refused", "no_room"
 QUARANTINE_KIND = "state/quarantine"
@@ -88,14 +89,16 @@ class Keeper:
         self._forgot_ns: int | None = None
 
     def run(self, stop: threading.Event, progress: Callable[[], None]) -> None:
-        """Look every ten seconds until `stop`.
+        """Look every ten seconds until `stop`, less often where a look takes long.
 
         Raises:
             StorageError: the database or the disk refuses.
         """
         while not stop.is_set():
+            begun_ns = self._box.clock.mono_ns()
             self.tidy(progress)
-            for _ in range(int(EVERY_S)):
+            took_s = (self._box.clock.mono_ns() - begun_ns) / NS_PER_S
+            for _ in range(round(min(MOST_S, max(EVERY_S, took_s * PAUSE_FACTOR)))):
                 progress()
                 if self._box.clock.wait(stop, 1.0):
                     break
