@@ -83,7 +83,7 @@ class Archive:
         path = self.place(device, clip_id, manifest.FILE_NAME)
         try:
             is_other = json.loads(path.read_bytes()) != signed
-        except (FileNotFoundError, ValueError):  # a damaged one is written again
+        except (FileNotFoundError, NotADirectoryError, ValueError):  # a damaged one is written anew
             is_other = False
         if not is_other:
             return clip_id

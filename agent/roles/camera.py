@@ -31,6 +31,7 @@ from agent.roles.config import CameraRole
 from agent.roles.kit import Kit
 from agent.supervisor import ProcessWorker, Supervisor, Worker
 from agent.vision import relay as relays
+from agent.vision.adopt import adopt
 from agent.vision.aside import Aside
 from agent.vision.clip import ClipMaker, Custodian
 from agent.vision.disks import Disks
@@ -71,6 +72,7 @@ def build(kit: Kit) -> Supervisor:
     )
     intake = Intake(store, outbox, clock, Admission(keeper.refusal, note))
     recover(store, disks, note)
+    adopt(_custodian(kit, times))
     intake.close_left_open("agent restarted")
     mended.tell(store, outbox.put_in)
 
