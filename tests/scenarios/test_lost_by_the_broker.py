@@ -76,13 +76,13 @@ class Field:
 class Centre:
     """A receiver that may come and go."""
 
-    def __init__(self, field):
+    def __init__(self, field, replay_after_s=0.3):
         config = ReceiverConfig(
             BrokerConfig(port=field.port),
             SITE,
             field.folder / "centre",
             field.folder / "devices",
-            replay_after_s=0.3,
+            replay_after_s=replay_after_s,
         )
         self.store = Store(config.store_dir / FILE_NAME, RECEIVER_MIGRATIONS, field.clock)
         self.store.open()
