@@ -19,8 +19,9 @@ from agent.core.errors import (
     UplinkDown,
 )
 from agent.core.wire import Json, Topics
-from agent.delivery.config import BrokerConfig, DeliveryConfig
+from agent.delivery.config import DeliveryConfig
 from agent.delivery.fileform import Said, form
+from agent.delivery.filelink import TransfersStatus, file_sessions
 from agent.delivery.fullness import Fullness
 from agent.delivery.ledger import (
     FOR_GOOD,
@@ -31,25 +32,25 @@ from agent.delivery.ledger import (
     Transfer,
     enqueue,
 )
-from agent.delivery.link import Link, LinkStatus, SessionFactory
+from agent.delivery.link import Link, SessionFactory
+from agent.delivery.meter import Meter
 from agent.delivery.patience import Complaints, Pause
+from agent.delivery.schedule import ScheduleConfig
 from agent.delivery.sending import Harmed, Identity, Phase, Sending
-from agent.delivery.session import (
-    FAILED,
-    Acked,
-    Lost,
-    MqttSession,
-    Session,
-    SessionEvent,
-    SessionOptions,
-    reason_words,
-)
+from agent.delivery.session import FAILED, Acked, Lost, Session, SessionEvent, reason_words
 from agent.delivery.window import SendWindow
 
-__all__ = ["Handover", "Ledger", "OutgoingFile", "Transfer", "Transfers", "enqueue"]
+__all__ = [
+    "Handover",
+    "Ledger",
+    "OutgoingFile",
+    "Transfer",
+    "Transfers",
+    "TransfersStatus",
+    "enqueue",
+    "file_sessions",
+]
 
-CLIENT_SUFFIX = ".f"
-SESSION_EXPIRY_S = 86_400
 MOST_OPEN = 8
 OPEN_AHEAD = 4
 MOST_SHELVED = 1000
@@ -70,24 +71,6 @@ FileReceiptCheck = Callable[[Json, Mapping[str, object]], object]
 
 
 @dataclass(frozen=True, slots=True)
-class TransfersStatus:
-    """What the file link is doing, for beats and people."""
-
-    link: LinkStatus
-    open: int
-    sent_bytes: int
-    receipted: int
-    refused: int
-    bad_messages: int
-    window_bytes: int
-    chunk_bytes: int
-    bandwidth_bytes_per_s: int
-    delay_ms: int
-    last_receipt_utc_ns: int | None
-    is_centre_full: bool
-
-
-@dataclass(frozen=True, slots=True)
 class _Ticket:
     """What a token of the session stands for."""
 
@@ -103,12 +86,6 @@ class _Counts:
     sent_bytes: int = 0
     receipted: int = 0
     refused: int = 0
-
-
-def file_sessions(broker: BrokerConfig, topics: Topics, clock: Clock) -> SessionFactory:
-    """Make sessions of the file link."""
-    options = SessionOptions(f"{topics.device}{CLIENT_SUFFIX}", expiry_s=SESSION_EXPIRY_S)
-    return lambda: MqttSession(broker, options, clock)
 
 
 class Transfers:
@@ -133,6 +110,7 @@ class Transfers:
         self._link = Link(self.name, sessions, clock, config.reconnect_max_s)
         self._form = form(config.file_form, topics, config.refused_retry_s)
         self._window = SendWindow()
+        self._meter = Meter(ScheduleConfig(), clock)
         self._pause = Pause()
         self._complaints = Complaints(_log)
         self._full = Complaints(_log)
@@ -148,6 +126,10 @@ class Transfers:
         self._was_stuck = False
         self._pace = 0  # of the socket; 0: none
         self._last_receipt_utc_ns: int | None = None
+
+    def obey(self, meter: Meter) -> None:
+        """Keep to the site's schedule; to be called before `run`."""
+        self._meter = meter
 
     def run(self, stop: threading.Event, progress: Callable[[], None]) -> None:
         """Send until `stop`; connection losses are dealt with here."""
@@ -228,12 +210,14 @@ class Transfers:
         if now_ns < self._look_ns:
             return
         self._look_ns = now_ns + LOOK_NS
+        self._meter.look()
+        self._put_back_untimely()
         self._shelf = {fid: due_ns for fid, due_ns in self._shelf.items() if due_ns > now_ns}
         silent = [fid for fid, sending in self._open.items() if sending.is_unanswered]
         ranked: dict[str, Sending] = {}
         resting = self._form.resting(now_ns)
         exclude = (*self._shelf, *silent, *resting)
-        below_bytes = self._fullness.below_bytes(now_ns)
+        below_bytes = min(self._fullness.below_bytes(now_ns), self._meter.below_bytes)
         for transfer in self._ledger.waiting(OPEN_AHEAD, exclude, below_bytes):
             sending = self._open.get(transfer.fid)
             if sending is None and len(self._open | ranked) < MOST_OPEN:
@@ -241,6 +225,13 @@ class Transfers:
             if sending is not None:
                 ranked[transfer.fid] = sending
         self._open = ranked | self._open
+
+    def _put_back_untimely(self) -> None:
+        """Close files whose time it is not; what the centre is about to answer stays for that."""
+        for sending in tuple(self._open.values()):
+            is_its_time = self._meter.lets_file(sending.transfer.size_bytes)
+            if not is_its_time and sending.phase is not Phase.ANSWER:
+                self._put_back(sending)
 
     def _opened(self, transfer: Transfer) -> Sending:
         return Sending(
@@ -256,7 +247,9 @@ class Transfers:
             sending.check()
         if sending.phase is Phase.ANSWER and now_ns >= sending.due_ns:
             self._unanswered(sending, now_ns)
-        if sending.transfer.fid not in self._open or not self._may_send(session, now_ns):
+        is_its_time = self._meter.lets_file(sending.transfer.size_bytes)
+        is_open = sending.transfer.fid in self._open
+        if not (is_open and is_its_time and self._may_send(session, now_ns)):
             return
         if sending.phase is Phase.OFFER and now_ns >= sending.due_ns:
             self._offer(session, sending)
@@ -314,7 +307,10 @@ class Transfers:
         return self._pause.is_over(now_ns) and len(self._tickets) < session.receive_maximum
 
     def _offer(self, session: Session, sending: Sending) -> None:
-        said = self._form.offer(sending, self._window.chunk_bytes)
+        if not self._meter.may_chunk(1):
+            return
+        chunk_bytes = min(self._window.chunk_bytes, self._meter.chunk_bytes)
+        said = self._form.offer(sending, chunk_bytes)
         size_bytes = len(said[1]) + self._overhead_bytes(sending)
         if size_bytes > session.max_packet_bytes:
             limit_bytes = session.max_packet_bytes
@@ -325,21 +321,25 @@ class Transfers:
     def _ask(self, session: Session, sending: Sending, said: Said, *, is_done: bool) -> None:
         now_ns = self._clock.mono_ns()
         token = session.publish(*said)
+        self._meter.sent_chunk(len(said[1]) + self._overhead_bytes(sending))
         self._tickets[token] = _Ticket(sending, now_ns, is_done=is_done)
         sending.asked(now_ns)
 
     def _send_chunks(self, session: Session, sending: Sending) -> None:
-        room_bytes = session.max_packet_bytes - self._overhead_bytes(sending)
+        overhead_bytes = self._overhead_bytes(sending)
+        room_bytes = session.max_packet_bytes - overhead_bytes
         while sending.has_chunks and self._window.has_room:
             now_ns = self._clock.mono_ns()
-            if not self._may_send(session, now_ns):
+            most_bytes = min(self._window.chunk_bytes, room_bytes, self._meter.chunk_bytes)
+            if not (self._may_send(session, now_ns) and self._meter.may_chunk(most_bytes)):
                 break
-            chunk = sending.chunk(min(self._window.chunk_bytes, room_bytes), now_ns)
+            chunk = sending.chunk(most_bytes, now_ns)
             if chunk is None:
                 break
             size_bytes = len(chunk.payload)
             token = session.publish(self._form.chunk(sending, chunk), chunk.payload)
             self._window.sent(token, size_bytes, now_ns)
+            self._meter.sent_chunk(size_bytes + overhead_bytes)
             self._tickets[token] = _Ticket(sending, now_ns, chunk.offset, size_bytes)
             self._counts.sent_bytes += size_bytes
 
@@ -415,7 +415,7 @@ class Transfers:
         if not self._fullness.is_full:
             self._tell_centre("full", f"the centre takes no files: {reason}"[:256])
         self._fullness.refused(sending.transfer.size_bytes, retry_after_s, now_ns)
-        below_bytes = self._fullness.below_bytes(now_ns)
+        below_bytes = min(self._fullness.below_bytes(now_ns), self._meter.below_bytes)
         for other in tuple(self._open.values()):
             is_as_large = other.transfer.size_bytes >= below_bytes
             if other.transfer.fid == fid or (is_as_large and other.phase is Phase.OFFER):

@@ -19,8 +19,10 @@ from agent.delivery.ahead import PACKET_BYTES, Ahead, packet_bytes
 from agent.delivery.config import BrokerConfig, DeliveryConfig
 from agent.delivery.lanes import Ask, LaneReader
 from agent.delivery.link import Link, LinkStatus, SessionFactory
+from agent.delivery.meter import Meter
 from agent.delivery.outbox import TOO_LARGE, Outbox
 from agent.delivery.patience import AwaitedReceipts, Complaints, Holds, Pause
+from agent.delivery.schedule import ScheduleConfig
 from agent.delivery.session import (
     FAILED,
     Acked,
@@ -42,6 +44,7 @@ MOST_AWAITED = 500  # rows taken by the broker and not yet signed for
 MOST_RETAINED = 256
 WINDOW_BYTES = 256 * 1024  # an alarm never stands behind more than this
 MOST_TRIES = 5
+URGENT = (Lane.ALARM, Lane.STATE)
 NOBODY_LISTENING = 0x10
 QUOTA_EXCEEDED = 0x97
 
@@ -124,6 +127,7 @@ class Uplink:
         self._link = Link(self.name, sessions, clock, config.reconnect_max_s)
         self._holds = Holds()
         self._pause = Pause()
+        self._meter = Meter(ScheduleConfig(), clock)
         self._awaited = AwaitedReceipts(config.receipt_timeout_s)
         self._complaints = Complaints(_log)
         self._full = Complaints(_log)
@@ -140,6 +144,10 @@ class Uplink:
     def listen(self, topic: str, hear: Hear) -> None:
         """Hand over what comes on `topic`, which ends in `+`; to be called before `run`."""
         self._ears[topic.removesuffix("+")] = hear
+
+    def obey(self, meter: Meter) -> None:
+        """Keep to the site's schedule; to be called before `run`."""
+        self._meter = meter
 
     def resend(self, message_ids: Sequence[str]) -> None:
         """Send rows again without waiting longer for their receipts; safe from any thread."""
@@ -177,10 +185,12 @@ class Uplink:
         try:
             with self._outbox.reading() as reader:
                 while not stop.is_set():
+                    self._meter.look()
                     self._turn(session, reader)
                     progress()
         finally:
             self._forget()
+            self._meter.save()
 
     def _greet(self, session: Session) -> None:
         now_ns = self._clock.mono_ns()
@@ -226,7 +236,9 @@ class Uplink:
         for event in session.poll(IDLE_S):
             self._take(event)
         now_ns = self._clock.mono_ns()
-        if len(flight.forget) >= FORGET_ROWS or not flight.ahead:
+        is_due = now_ns - flight.forgot_ns >= LOOK_NS
+        if len(flight.forget) >= FORGET_ROWS or not flight.ahead or is_due:
+            flight.forgot_ns = now_ns
             self._forget()
         if flight.is_overdue(now_ns, self._config.ack_timeout_s):
             raise UplinkDown(f"no acknowledgement in {self._config.ack_timeout_s:g} s")
@@ -247,7 +259,7 @@ class Uplink:
             topic, payload = flight.repeats.popleft()
             self._publish(session, topic, payload, None)
         while flight.ahead and flight.has_room() and self._pause.is_over(now_ns):
-            row = flight.ahead.next(flight.has_room_for, now_ns)
+            row = flight.ahead.next(self._may_go, now_ns)
             if row is None:
                 break
             size_bytes = packet_bytes(row)
@@ -256,11 +268,19 @@ class Uplink:
             elif self._holds.allow(row.topic, now_ns):
                 self._publish(session, row.topic, row.payload, row)
 
+    def _may_go(self, row: Row) -> bool:
+        """Whether a row may go now: no cap holds up an alarm or a state."""
+        if row.lane in URGENT:
+            return True
+        return self._flight.has_room_for(row) and self._meter.may_row(packet_bytes(row))
+
     def _publish(self, session: Session, topic: str, payload: bytes, row: Row | None) -> None:
         is_retained = row is None or row.is_retained
         token = session.publish(topic, payload, is_retained=is_retained)
         self._flight.launched(token, _Sent(row, self._clock.mono_ns(), len(payload)))
         self._counts.published += 1
+        size_bytes = len(topic) + len(payload) + PACKET_BYTES
+        self._meter.sent_row(size_bytes, is_urgent=row is None or row.lane in URGENT)
         if row is not None and is_retained and self._may_retain(topic):
             self._retained[topic] = payload
 
@@ -341,6 +361,7 @@ class _Flight:
         self._backfill = 0
         self.ahead = Ahead()  # read, to be sent next
         self.repeats: deque[tuple[str, bytes]] = deque()
+        self.forgot_ns = 0
         self.forget: list[int] = []  # taken by the broker, still in the outbox
 
     def __len__(self) -> int:
