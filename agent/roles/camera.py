@@ -99,6 +99,7 @@ def build(kit: Kit) -> Supervisor:
         config.delivery,
     )
     kept = Keepsakes(store, clock, note, [camera.id for camera in config.cameras])
+    kept.restore()
     replay = Replay(store, config.device, kit.key, clock, uplink.resend)
     commands = Commands(
         store,

@@ -45,6 +45,7 @@ def explain(connection: sqlite3.Connection, place: Place, utc_ns: int) -> dict[s
     folders += [Folder(row["id"], Path(row["path"])) for row in remembered]
     site = stock.Site(place.state_dir, folders, place.cameras)
     rules = stock.rules_of(place.retention, place.recording)
+    rules = stock.rules_here(rules, place.state_dir, place.recording)
     found = stock.take(connection, site, stock.Now(utc_ns))
     now = plan(found, rules)
     rates = {camera: round(stock.rate(connection, camera)) for camera in place.cameras}

@@ -4,10 +4,12 @@ A hold keeps a span of a camera, recordings and clips alike, those to come inclu
 one clip here although the centre has it.
 """
 
+import json
 import sqlite3
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from typing import Any, NamedTuple
 
+from agent.core import log
 from agent.core.clock import NS_PER_MS, NS_PER_S, Clock
 from agent.core.errors import MalformedMessage
 from agent.core.store import Store
@@ -23,6 +25,20 @@ BY_CENTRE = "command"  # how `via` begins of what the centre's signed command pl
 _SEEN = """
     SELECT 1 FROM segment WHERE camera = ? UNION ALL SELECT 1 FROM clip WHERE camera = ? LIMIT 1
 """
+
+_ENTRIES = """
+    SELECT kind, subject, detail FROM custody WHERE kind IN ('hold.placed', 'hold.restored',
+        'hold.released', 'clip.pinned', 'clip.pin_restored', 'clip.unpinned', 'clip.deleted')
+    ORDER BY seq
+"""
+RESTORED = {
+    "hold.placed": "hold.restored",
+    "hold.restored": "hold.restored",
+    "clip.pinned": "clip.pin_restored",
+    "clip.pin_restored": "clip.pin_restored",
+}
+
+_log = log.get(__name__)
 
 
 class Word(NamedTuple):
@@ -161,6 +177,37 @@ class Keepsakes:
 
         self._store.write(change)
 
+    def restore(self) -> int:
+        """Place again what the custody log knows and the tables have lost; gives how many.
+
+        A database that was damaged is salvaged row by row: none of these may fall through.
+
+        Raises:
+            StorageError: the database refuses.
+        """
+        restored = self._store.write(self._restore)
+        if restored:
+            _log.warning("holds and pins placed again by the custody log", count=restored)
+        return restored
+
+    def _restore(self, connection: sqlite3.Connection) -> int:
+        known = {row[0] for row in connection.execute("SELECT id FROM hold")}
+        known |= {row[0] for row in connection.execute("SELECT clip_id FROM pin")}
+        count = 0
+        for row in _standing(connection):
+            if row["subject"] in known:
+                continue
+            try:
+                detail = json.loads(row["detail"])
+                is_placed = _again(connection, row["kind"], row["subject"], detail)
+            except (ValueError, TypeError, KeyError) as error:
+                _log.error("hold or pin cannot be placed again", id=row["subject"], reason=error)
+                continue
+            if is_placed:
+                self._custody(connection, RESTORED[row["kind"]], row["subject"], detail)
+                count += 1
+        return count
+
     def _check_span(self, span: Span) -> None:
         if span.camera not in self._cameras and not self._was_recorded(span.camera):
             allowed = ", ".join(sorted(self._cameras)) or "none is configured"
@@ -190,6 +237,32 @@ def listed(connection: sqlite3.Connection) -> dict[str, list[dict[str, Any]]]:
     holds = connection.execute("SELECT * FROM hold ORDER BY created_utc_ns, id")
     pins = connection.execute("SELECT * FROM pin ORDER BY created_utc_ns, clip_id")
     return {"holds": [dict(row) for row in holds], "pins": [dict(row) for row in pins]}
+
+
+def _standing(connection: sqlite3.Connection) -> list[sqlite3.Row]:
+    """Give the newest entry of every hold and pin that was not let go after it."""
+    rows = connection.execute(_ENTRIES).fetchall()
+    newest = {row["subject"]: row for row in rows}  # by their numbers: a later one counts
+    return [row for row in newest.values() if row["kind"] in RESTORED]
+
+
+def _again(
+    connection: sqlite3.Connection, kind: str, subject: str, detail: Mapping[str, Any]
+) -> bool:
+    word = (str(detail["reason"]), str(detail["by"]))
+    if kind.startswith("clip."):
+        query = "INSERT OR IGNORE INTO pin SELECT id, ?, ?, 0 FROM clip WHERE id = ?"
+        marks = ", ".join(repr(state) for state in PINNABLE)
+        query += f" AND state IN ({marks})"
+        return bool(connection.execute(query, (*word, subject)).rowcount)
+    start_ms, end_ms = int(detail["start_utc_ms"]), int(detail["end_utc_ms"])
+    times = (start_ms * NS_PER_MS, (end_ms + 1) * NS_PER_MS)
+    add = (
+        "INSERT OR IGNORE INTO hold (id, camera, start_utc_ns, end_utc_ns, reason,"
+        " created_utc_ns, placed_by, via) VALUES (?, ?, ?, ?, ?, 0, ?, ?)"
+    )
+    values = (subject, str(detail["camera"]), *times, *word, str(detail.get("via", "")))
+    return bool(connection.execute(add, values).rowcount)
 
 
 def _check_word(word: Word) -> None:

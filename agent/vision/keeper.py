@@ -79,6 +79,7 @@ class Keeper:
     ) -> None:
         self._box = box
         self._config = config
+        self._record = record
         self._rules = stock.rules_of(config, record)
         self._cameras = tuple(cameras)
         self._steadiness = Steadiness(box.clock)
@@ -132,8 +133,9 @@ class Keeper:
             aside.count_from_now(found, now.utc_ns)
         before = 0 if self._plan is None else self._plan.refused
         try:
+            rules = stock.rules_here(self._rules, self._box.state_dir, self._record)
             with self._box.store.reading() as connection:
-                found_plan = plan(stock.take(connection, site, now), self._rules, before)
+                found_plan = plan(stock.take(connection, site, now), rules, before)
             near = stock.shared(site)
         except OSError as error:
             raise StorageError(f"{self._box.state_dir}: {error.strerror}") from error

@@ -6,7 +6,7 @@ Recordings on disks of their own are left to the recording loop: they take no ro
 import os
 import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from agent.core.clock import NS_PER_S
@@ -113,6 +113,19 @@ def rules_of(config: RetentionConfig, record: RecordConfig) -> Rules:
     )
 
 
+def rules_here(rules: Rules, state_dir: Path, record: RecordConfig) -> Rules:
+    """Keep no room for recordings where none go: they have disks of their own.
+
+    Raises:
+        OSError: the state directory cannot be looked at.
+    """
+    device = state_dir.stat().st_dev
+    folders = record.folders or (state_dir,)
+    if any(folder.is_dir() and folder.stat().st_dev == device for folder in folders):
+        return rules
+    return replace(rules, recordings_least_bytes=0)
+
+
 def take(connection: sqlite3.Connection, site: Site, now: Now) -> Stock:
     """Count everything.
 
@@ -186,7 +199,7 @@ def _items(connection: sqlite3.Connection, site: Site, now: Now) -> Iterator[Ite
         age_ns = found.age_ns(now.utc_ns) if now.is_steady else 0
         yield Item(Kind.QUARANTINE, name, found.size_bytes, age_ns / NS_PER_S, guard)
     yield from _exports(site.state_dir, now)
-    yield from _rest(site.state_dir)
+    yield from _rest(site)
 
 
 def _clip(row: sqlite3.Row, state_dir: Path, now: Now) -> Item:
@@ -226,13 +239,16 @@ def _exports(state_dir: Path, now: Now) -> Iterator[Item]:
         yield Item(Kind.EXPORT, name, size_of(path), age_ns / NS_PER_S)
 
 
-def _rest(state_dir: Path) -> Iterator[Item]:
+def _rest(site: Site) -> Iterator[Item]:
     sizes: dict[tuple[Kind, str], int] = {}
+    recorded = {folder.path for folder in site.folders}
     try:
-        entries = list(state_dir.iterdir())
+        entries = list(site.state_dir.iterdir())
     except OSError:
         return
     for path in entries:
+        if path in recorded or path.is_mount():
+            continue
         if path.name == SPOOL:
             sizes[Kind.SPOOL, SPOOL] = size_of(path)
         elif path.name not in COUNTED:

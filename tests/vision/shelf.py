@@ -28,8 +28,9 @@ class Shelf:
         self.store, self.folder = store, folder
         self.clock = SimClock(time.time_ns() + NS_PER_S)
         self.told: list = []
-        self.disks = Disks(folder, store, self.clock)
-        record = RecordConfig(keep_max_gb=config.pop("keep_max_gb", 100.0), quarantine_days=7)
+        folders = config.pop("folders", ())
+        self.disks = Disks(folder, store, self.clock, "cam-1", folders)
+        record = RecordConfig(keep_max_gb=100.0, quarantine_days=7, folders=folders)
         box = Box(
             folder,
             store,

@@ -151,3 +151,45 @@ def test_a_hold_of_the_centre_is_let_go_by_the_centre_alone(store: Store, keep: 
     ours = keep.place(SPAN, WORD)
     keep.release(ours, Word("closed", "A. Weber", "command 79"))
     assert lists(store)["holds"] == []
+
+
+def test_what_a_damaged_database_lost_is_placed_again_by_the_log(
+    store: Store, keep: Keepsakes
+) -> None:
+    for number in range(4):
+        add_clip(store, f"c{number}", "receipted")
+        keep.pin(f"c{number}", WORD)
+    keep.unpin("c1", WORD)
+    held = keep.place(SPAN, Word("case 7", "A. Weber", "command 77"))
+    gone, kept = keep.place(SPAN, WORD), keep.place(SPAN, WORD)
+    keep.release(gone, WORD)
+    assert keep.restore() == 0
+    before = lists(store)
+
+    def lose(connection) -> None:
+        connection.execute("DELETE FROM hold WHERE id = ?", (held,))
+        connection.execute("DELETE FROM pin WHERE clip_id IN ('c0', 'c2')")
+        connection.execute("DELETE FROM clip WHERE id = 'c2'")
+
+    store.write(lose)
+    assert keep.restore() == 2
+    after = lists(store)
+    assert {row["id"] for row in after["holds"]} == {held, kept}
+    assert {row["clip_id"] for row in after["pins"]} == {"c0", "c3"}
+    (one,) = [row for row in after["holds"] if row["id"] == held]
+    (was,) = [row for row in before["holds"] if row["id"] == held]
+    assert one["start_utc_ns"] <= was["start_utc_ns"]
+    assert one["end_utc_ns"] >= was["end_utc_ns"]
+    assert (one["placed_by"], one["via"]) == ("A. Weber", "command 77")
+    assert keep.restore() == 0
+    keep.release(held, Word("closed", "A. Weber", "command 78"))
+    assert keep.restore() == 0
+
+
+def test_an_entry_that_cannot_be_read_stops_nothing(store: Store, keep: Keepsakes) -> None:
+    held = keep.place(SPAN, WORD)
+    spoil = "INSERT INTO custody VALUES (99, 1, 'hold.placed', 'h', 'rubbish', '', '')"
+    store.write(lambda connection: connection.execute(spoil).rowcount)
+    store.write(lambda connection: connection.execute("DELETE FROM hold").rowcount)
+    assert keep.restore() == 1
+    assert [row["id"] for row in lists(store)["holds"]] == [held]

@@ -1,6 +1,8 @@
 """The keeper: receipted clips go with a record, what must stay stays, no room is told."""
 
 import json
+import shutil
+import subprocess
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -13,7 +15,7 @@ from agent.core.store import Store
 from agent.vision.footage import Span
 from agent.vision.hold import Word
 from agent.vision.stock import take
-from tests.vision.recording import rows
+from tests.vision.recording import mount_tmpfs, rows
 from tests.vision.shelf import DAY_S, GB, HOUR_S, KEYID, Shelf
 from tests.vision.test_intake import CLOSED
 
@@ -312,3 +314,25 @@ def test_what_a_sealed_clip_holds_already_makes_way_before_a_clip_is_refused(she
     assert left == sorted(left)  # the oldest went, without exception
     assert 0 < left.count(False) < 100
     assert set(shelf.states().values()) == {"sealed"}
+
+
+def test_recordings_on_a_disk_of_their_own_are_left_to_the_loop(shelf_of, tmp_path: Path) -> None:
+    disk = tmp_path / "disk"
+    mount_tmpfs(disk)
+    try:
+        shelf = shelf_of(max_gb=0.02, recordings_min_gb=0.01, folders=(disk,))
+        (folder,) = [item for item in shelf.disks.present() if item.path == disk]
+        for _ in range(30):
+            shelf.clock.advance(10)
+            shelf.segment(1_000_000)
+        move = "UPDATE segment SET folder = ?"
+        shelf.store.write(lambda connection: connection.execute(move, (folder.folder_id,)).rowcount)
+        shutil.move(tmp_path / "segments", disk / "segments")
+        shelf.clip("c1", 9_000_000, "sealed")
+        shelf.keeper.tidy()
+        allowance = shelf.keeper.allowance()
+        assert list(allowance.folder_ids) == [""]
+        assert shelf.keeper.health().state == "ok"  # nor do they need room here
+        assert shelf.loop.tidy() == 0
+    finally:
+        subprocess.run(["umount", str(disk)], check=True)
