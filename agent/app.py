@@ -29,6 +29,7 @@ from agent.vision import analytics
 if TYPE_CHECKING:
     from agent.core.store import Store
     from agent.evidence.verify import Report
+    from agent.receiver.config import BulkConfig
 
 ROLES: Mapping[str, type] = {"camera": CameraRole}
 INSPECT_TOPICS = box.TOPICS
@@ -218,7 +219,8 @@ def receive(options: Any) -> int:
     """Run the receiver of one site until it is told to stop.
 
     Args:
-        options: broker, site, store, devices, name, retention_days as the command line has them.
+        options: broker, site, store, devices, name, retention_days and those of S3 as the command
+            line has them.
     """
     from agent.core.checkup import Checkup
     from agent.core.store import Store
@@ -239,6 +241,7 @@ def receive(options: Any) -> int:
         options.devices.absolute(),
         options.name,
         options.retention_days,
+        bulk=_bulk(options),
     )
     clock = RealClock()
     with status_file.alone(settings.store_dir):
@@ -254,6 +257,20 @@ def receive(options: Any) -> int:
             return Supervisor(workers, clock, check=lambda: store.write(lambda _: None)).run()
         finally:
             store.close()
+
+
+def _bulk(options: Any) -> "BulkConfig | None":
+    from agent.receiver.config import BulkConfig
+
+    if not options.s3_endpoint:
+        return None
+    return BulkConfig(
+        options.s3_endpoint,
+        options.s3_bucket,
+        options.s3_region,
+        options.s3_key,
+        options.bulk_over << 20,
+    )
 
 
 def receiver_status(store_dir: Path) -> Mapping[str, Sequence[Mapping[str, Any]]]:

@@ -109,6 +109,18 @@ def _add_centre_commands(words: Any) -> None:
     receive.add_argument("--devices", type=Path, help="folder of <device>.pub files")
     receive.add_argument("--name", default="receiver", help="its own name in receipts")
     receive.add_argument("--retention-days", type=int, default=90, metavar="N")
+    receive.add_argument("--s3-endpoint", metavar="URL", help="large files go to this S3 server")
+    receive.add_argument("--s3-bucket", default="", metavar="NAME")
+    receive.add_argument("--s3-region", default="us-east-1", metavar="NAME")
+    receive.add_argument(
+        "--s3-key",
+        type=Path,
+        metavar="FILE",
+        help="two lines, id and secret; else AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY",
+    )
+    receive.add_argument(
+        "--bulk-over", type=int, default=64, metavar="MB", help="which files are large"
+    )
     receive.add_argument("--status", action="store_true", help="print what it holds and end")
     receive.add_argument("--json", action="store_true")
 

@@ -1,11 +1,14 @@
 """Settings of the way to the centre: the broker, and how hard to try."""
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
 
 from agent.core.config import Doc, Length, Range, ReadableFile
 from agent.core.errors import ConfigError
+
+BULK_HOST = r"[A-Za-z0-9]([A-Za-z0-9.-]{0,251}[A-Za-z0-9])?(:[1-9][0-9]{0,4})?"
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,9 +83,35 @@ class DeliveryConfig:
         Literal["outpost", "emqx"],
         Doc("How files are sent; emqx: by its file transfer, and kept until a signed receipt too."),
     ] = "outpost"
+    bulk_hosts: Annotated[
+        tuple[str, ...],
+        Doc(
+            "Hosts, or host:port, that large files may be uploaded to when the centre hands out"
+            " URLs; none: all go by MQTT."
+        ),
+        Length(0, 16),
+    ] = ()
+    bulk_ca_path: Annotated[
+        Path | None,
+        Doc("PEM file of the authority that signed their certificates; empty: the system's."),
+        ReadableFile(),
+    ] = None
     max_db_mb: Annotated[int, Doc("Share of the disk for the database, MiB."), Range(4, 65_536)] = (
         1024
     )
+
+    def __post_init__(self) -> None:
+        problems = [
+            f"bulk_hosts: {host!r}; allowed: a host name or address, with :port if it is not 443"
+            for host in self.bulk_hosts
+            if not re.fullmatch(BULK_HOST, host)
+        ]
+        if self.bulk_hosts and self.file_form != "outpost":
+            problems.append(
+                f"bulk_hosts: of no use with file_form {self.file_form!r}; allowed: none"
+            )
+        if problems:
+            raise ConfigError(*problems)
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,6 +19,7 @@ from agent.core.clock import NS_PER_S
 from agent.core.errors import HashMismatch, MalformedMessage
 from agent.core.wire import SCHEMA_VERSION, Json
 from agent.delivery.ledger import Transfer
+from agent.delivery.parts import Part, read_parts
 
 HASH_STEP_BYTES = 4 << 20  # a turn of the worker stays short whatever the size of the file
 MOST_WAIT_S = 300.0
@@ -45,6 +46,7 @@ class Phase(enum.Enum):
     OFFER = "offer"  # its turn to be offered
     ANSWER = "answer"  # need or receipt
     SEND = "send"  # room in the window
+    UPLOAD = "upload"  # its parts, which go another way
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,8 +66,12 @@ class Sending:
         path: Path,
         answer_timeout_s: float,
         verified: Identity | None = None,
+        *,
+        takes_parts: bool = False,
     ) -> None:
         self.transfer = transfer
+        self.parts: tuple[Part, ...] = ()  # in UPLOAD
+        self._takes_parts = takes_parts
         self.phase = Phase.CHECK
         self.unacked = 0
         self.asked_ns = 0
@@ -81,7 +87,7 @@ class Sending:
         self._todo: deque[tuple[int, int]] = deque()
         self._least_missing_bytes = transfer.size_bytes + 1
         self._stalls = 0
-        self._rate_bytes_per_s = 0
+        self.rate_bytes_per_s = 0
         self._next_chunk_ns = 0
 
     def check(self) -> None:
@@ -118,7 +124,8 @@ class Sending:
     def offer(self, device: str, chunk_bytes: int) -> Json:
         """Give the offer."""
         transfer = self.transfer
-        return {
+        willing = {"bulk": True} if self._takes_parts else {}
+        return willing | {
             "sv": SCHEMA_VERSION,
             "fid": transfer.fid,
             "device": device,
@@ -158,7 +165,7 @@ class Sending:
 
     def postpone(self, now_ns: int) -> None:
         """Offer again after the present wait, and wait longer the next time."""
-        if self.phase in (Phase.ANSWER, Phase.SEND):
+        if self.phase in (Phase.ANSWER, Phase.SEND, Phase.UPLOAD):
             self.phase = Phase.OFFER
             self.due_ns = now_ns + int(self._wait_s * NS_PER_S)
             self._wait_longer()
@@ -174,9 +181,20 @@ class Sending:
         self.unacked = 0
         self._least_missing_bytes, self._stalls = self.transfer.size_bytes + 1, 0
         self._wait_s = self._first_wait_s  # what was not answered may never have arrived
-        if self.phase is not Phase.CHECK:
+        if self.phase not in (Phase.CHECK, Phase.UPLOAD):
             self.phase = Phase.OFFER
             self.due_ns = 0
+
+    def uploaded(self, now_ns: int, *, is_whole: bool, has_moved: bool) -> None:
+        """Note that an upload has ended: done if whole, else offered again for other URLs."""
+        self.parts = ()
+        if is_whole:
+            self.phase = Phase.SEND
+        elif has_moved:
+            self.phase = Phase.OFFER
+            self.due_ns = 0
+        else:
+            self.postpone(now_ns)
 
     def spoken_to(self) -> None:
         """Offer again at once if an answer is due: the centre speaks after a silence."""
@@ -194,14 +212,17 @@ class Sending:
         if self.phase is not Phase.ANSWER:
             raise MalformedMessage(f"need {self.transfer.fid}: not asked for")
         ranges = _merged(need["ranges"], self.transfer.size_bytes)
+        parts = read_parts(need, self.transfer.size_bytes) if self._takes_parts else ()
         if self._is_in_circles(sum(end - start for start, end in ranges)):
             self.postpone(now_ns)
             return
         self.phase = Phase.SEND
         self.max_chunk_bytes = int(need["max_chunk_bytes"])
         rate = int(need["rate_bytes_per_s"])
-        self._rate_bytes_per_s = max(rate, LEAST_RATE_BYTES_PER_S) if rate else 0
-        self._todo = deque(ranges)
+        self.rate_bytes_per_s = max(rate, LEAST_RATE_BYTES_PER_S) if rate else 0
+        self._todo = deque(() if parts else ranges)
+        if parts:
+            self.parts, self.phase = parts, Phase.UPLOAD
 
     def chunk(self, size_bytes: int, now_ns: int) -> Chunk | None:
         """Give the next chunk, or None when none may go now.
@@ -219,8 +240,8 @@ class Sending:
             raise Harmed("truncated", words)
         if start + size < end:
             self._todo.appendleft((start + size, end))
-        if self._rate_bytes_per_s:
-            wait_ns = size * NS_PER_S // self._rate_bytes_per_s
+        if self.rate_bytes_per_s:
+            wait_ns = size * NS_PER_S // self.rate_bytes_per_s
             self._next_chunk_ns = max(now_ns, self._next_chunk_ns) + wait_ns
         self.unacked += 1
         return Chunk(start, payload)

@@ -20,6 +20,7 @@ from agent.core.errors import (
 )
 from agent.core.wire import Json, Topics
 from agent.delivery.config import DeliveryConfig
+from agent.delivery.detour import Detour
 from agent.delivery.fileform import Said, form
 from agent.delivery.filelink import TransfersStatus, file_sessions
 from agent.delivery.fullness import Fullness
@@ -34,6 +35,7 @@ from agent.delivery.ledger import (
 )
 from agent.delivery.link import Link, SessionFactory
 from agent.delivery.meter import Meter
+from agent.delivery.parts import ForbiddenHost
 from agent.delivery.patience import Complaints, Pause
 from agent.delivery.schedule import ScheduleConfig
 from agent.delivery.sending import Harmed, Identity, Phase, Sending
@@ -116,6 +118,7 @@ class Transfers:
         self._full = Complaints(_log)
         self._counts = _Counts()
         self._fullness = Fullness(random.Random())  # noqa: S311 - spreads waits, keeps no secret
+        self._detour = Detour(ledger, config, clock)
         self._open: dict[str, Sending] = {}  # in the order to send them
         self._tickets: dict[int, _Ticket] = {}
         self._shelf: dict[str, int] = {}  # unanswered while others were: not before
@@ -136,9 +139,8 @@ class Transfers:
         try:
             self._link.run(lambda session: self._serve(session, stop, progress), stop, progress)
         finally:
-            for sending in self._open.values():
-                sending.close()
-            self._open = {}
+            for fid in tuple(self._open):
+                self._drop(fid)
 
     def status(self) -> TransfersStatus:
         """Give the state now; safe from any thread."""
@@ -146,7 +148,7 @@ class Transfers:
         return TransfersStatus(
             link=self._link.status,
             open=len(self._open),
-            sent_bytes=self._counts.sent_bytes,
+            sent_bytes=self._counts.sent_bytes + self._detour.sent_bytes,
             receipted=self._counts.receipted,
             refused=self._counts.refused,
             bad_messages=self._complaints.count,
@@ -239,6 +241,7 @@ class Transfers:
             self._ledger.file(transfer),
             self._config.receipt_timeout_s,
             self._verified.pop(transfer.fid, None),
+            takes_parts=self._detour.is_open,
         )
 
     def _advance(self, session: Session, sending: Sending) -> None:
@@ -247,6 +250,8 @@ class Transfers:
             sending.check()
         if sending.phase is Phase.ANSWER and now_ns >= sending.due_ns:
             self._unanswered(sending, now_ns)
+        if sending.phase is Phase.UPLOAD:
+            self._detour.turn(sending, self._meter)
         is_its_time = self._meter.lets_file(sending.transfer.size_bytes)
         is_open = sending.transfer.fid in self._open
         if not (is_open and is_its_time and self._may_send(session, now_ns)):
@@ -400,6 +405,11 @@ class Transfers:
         if sending is None or need["fid"] != fid:
             raise MalformedMessage(f"need {fid}: no such file is open")
         if "refused" not in need or sending.phase is Phase.CHECK:
+            try:
+                self._detour.check(need)
+            except ForbiddenHost as error:
+                self._refuse(sending, str(error))
+                return
             sending.need(need, self._answered(fid))
             self._has_room(sending.transfer)
         elif need.get("full"):
@@ -465,6 +475,7 @@ class Transfers:
     def _drop(self, fid: str) -> None:
         sending = self._open.pop(fid, None)
         if sending is not None:
+            self._detour.drop(fid)
             sending.close()
             self._look_ns = 0
 

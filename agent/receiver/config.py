@@ -9,6 +9,34 @@ from agent.core.errors import ConfigError
 from agent.delivery.config import BrokerConfig
 
 MOST_RETENTION_DAYS = 36_500
+ENDPOINT = r"(https://[a-z0-9.-]+|http://(localhost|127\.0\.0\.1))(:[0-9]{1,5})?"
+BUCKET = r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]"
+
+
+@dataclass(frozen=True, slots=True)
+class BulkConfig:
+    """The S3 bucket that large files go to."""
+
+    endpoint: str  # as the devices reach it
+    bucket: str
+    region: str = "us-east-1"
+    key_path: Path | None = None  # two lines, id and secret; None: the environment
+    over_bytes: int = 64 << 20  # larger files go there
+    part_bytes: int = 16 << 20  # at least; at most this much is sent twice
+
+    def __post_init__(self) -> None:
+        problems = []
+        if not re.fullmatch(ENDPOINT, self.endpoint):
+            problems.append(
+                f"s3-endpoint: {self.endpoint!r}; allowed: https://host[:port], or http:// of this"
+                " machine, which devices elsewhere turn down"
+            )
+        if not re.fullmatch(BUCKET, self.bucket):
+            problems.append(f"s3-bucket: {self.bucket!r}; allowed: 3 to 63 of a-z 0-9 . -")
+        if self.over_bytes < 0:
+            problems.append(f"bulk-over: {self.over_bytes} bytes; allowed: 0 or more")
+        if problems:
+            raise ConfigError(*problems)
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +60,7 @@ class ReceiverConfig:
     rate_bytes_per_s: int = 0  # 0: no limit
     ack_timeout_s: float = 30.0  # unacknowledged by the broker for so long: a new connection
     replay_after_s: float = 60.0  # how long a missing number may be on its way
+    bulk: BulkConfig | None = None
 
     def __post_init__(self) -> None:
         problems = [

@@ -7,6 +7,7 @@ not sure of. Each answer is a `need` or a receipt, and every question may be rep
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from agent.core import log, wire
 from agent.core.clock import NS_PER_MS, NS_PER_S, Clock
@@ -16,11 +17,15 @@ from agent.evidence import manifest
 from agent.evidence.keys import DeviceKey, PublicKey
 from agent.evidence.receipt import sign_file_receipt
 from agent.receiver.archive import Archive, Full, Refused, RefusedForGood, is_full
-from agent.receiver.assembly import FLUSH_BYTES, Assembly
+from agent.receiver.assembly import FLUSH_BYTES, MOST_RANGES, Assembly
 from agent.receiver.checks import Checks
 from agent.receiver.config import ReceiverConfig
-from agent.receiver.ranges import Ranges
+from agent.receiver.offered import Offered
+from agent.receiver.ranges import Ranges, Span
 from agent.receiver.records import Records
+
+if TYPE_CHECKING:
+    from agent.receiver.bulk import Bulk, Outcome
 
 FLUSH_NS = NS_PER_S
 MS_PER_DAY = 86_400_000
@@ -46,6 +51,7 @@ class Files:
         self._records = Records(store, clock)
         self._archive = Archive(config, clock)
         self._checks = Checks()
+        self._bulk = _bulk(store, config, clock)
         self._config = config
         self._key = key
         self._clock = clock
@@ -55,7 +61,7 @@ class Files:
     @property
     def is_checking(self) -> bool:
         """Whether an answer will be there soon without a further message."""
-        return self._checks.is_busy
+        return self._checks.is_busy or (self._bulk is not None and self._bulk.is_busy)
 
     def tidy(self) -> None:
         """Remove part files that no row speaks of: their devices offer them again."""
@@ -65,8 +71,10 @@ class Files:
                 self._archive.part(device, fid).unlink(missing_ok=True)
                 _log.info("part without a row removed", device=device, fid=fid)
 
-    def offer(self, document: wire.Json, key: PublicKey) -> Answer:
+    def offer(self, document: wire.Json, key: PublicKey) -> Answer | None:
         """Take an offer, already valid against its schema and from its own device.
+
+        None: the answer comes with `checked`, for the S3 server has to be asked.
 
         Raises:
             Refused: with the reason for the device.
@@ -81,6 +89,9 @@ class Files:
             raise RefusedForGood(f"transfer {fid} stands for another file")
         if not is_open and self._is_kept(document, clip_id):  # also: killed between rename and row
             return self._settled(document, clip_id)
+        if assembly is None and self._bulk is not None and self._bulk.takes(document):
+            self._ask_bulk(self._bulk, document, entry, clip_id)
+            return None
         return self._need(assembly or self._begun(document, entry, clip_id))
 
     def chunk(self, device: str, fid: str, offset: int, data: bytes, key: PublicKey) -> bool:
@@ -107,6 +118,8 @@ class Files:
         if (receipt := self._given_receipt(device, document)) is not None:
             return Answer(device, fid, "receipt", receipt)
         assembly = self._found(device, fid, key)
+        if assembly is None:
+            self._bulk_done(device, document, key)
         if assembly is None or assembly.is_checking:
             return None
         if (document["sha256"], document["size_bytes"]) != _content(assembly.offer):
@@ -123,7 +136,10 @@ class Files:
 
     def checked(self) -> list[tuple[Answer | None, str]]:
         """Give what has come of files that were checked: an answer, or one with what is wrong."""
-        return [self._judged(assembly, wrong) for assembly, wrong in self._checks.ended()]
+        found = [self._judged(assembly, wrong) for assembly, wrong in self._checks.ended()]
+        if self._bulk is not None:
+            found += [self._bulk_judged(self._bulk, outcome) for outcome in self._bulk.ended()]
+        return found
 
     def flush_due(self) -> None:
         """Sync what has been written for a second."""
@@ -150,6 +166,8 @@ class Files:
 
     def close(self) -> None:
         """Sync and close all."""
+        if self._bulk is not None:
+            self._bulk.close()
         self._checks.close()
         self._flush([item for item in self._open.values() if item.dirty_bytes])
         for assembly in self._open.values():
@@ -201,6 +219,50 @@ class Files:
             return False
         self._archive.keep_manifest(offer, place)
         return self._archive.link(other, place, sha256)
+
+    def _ask_bulk(self, bulk: "Bulk", offer: wire.Json, entry: wire.Json, clip_id: str) -> None:
+        known = bulk.known(offer["device"], offer["fid"])
+        if known is not None and not _is_same(known, offer):
+            raise RefusedForGood(f"transfer {offer['fid']} stands for another file")
+        if offer["size_bytes"] > self._config.max_file_bytes:
+            raise RefusedForGood(
+                f"{offer['size_bytes']} bytes; allowed: {self._config.max_file_bytes}"
+            )
+        self._archive.has_manifest(
+            offer, self._archive.place(offer["device"], clip_id, offer["name"])
+        )
+        bulk.ask(Offered(offer, entry, clip_id))
+
+    def _bulk_done(self, device: str, document: wire.Json, key: PublicKey) -> None:
+        offer = None if self._bulk is None else self._bulk.known(device, document["fid"])
+        if self._bulk is None or offer is None:
+            return
+        if _content(document) != _content(offer):
+            raise RefusedForGood(f"transfer {document['fid']} stands for another file")
+        self._bulk.ask(Offered(offer, *self._promised(offer, key)))
+
+    def _bulk_judged(self, bulk: "Bulk", outcome: "Outcome") -> tuple[Answer | None, str]:
+        """Ask for parts, or sign for a whole that was read back and found right."""
+        offer, clip_id = outcome.offered.offer, outcome.offered.clip_id
+        device, fid = outcome.offered.ids
+        try:
+            if outcome.wrong is not None:
+                raise outcome.wrong
+            if not outcome.place:
+                spans = outcome.ranges[:MOST_RANGES]
+                need = self._need_of(fid, spans) | {"parts": list(outcome.parts)}
+                return Answer(device, fid, "need", need), ""
+            self._archive.keep_manifest(offer, self._archive.place(device, clip_id, offer["name"]))
+            receipt = self._sign(offer, clip_id, outcome.place)
+            bulk.forget(device, fid)
+        except (AgentError, OSError) as error:
+            reason = f"{offer['name']}: {error}"
+            if is_full(error):
+                return self.refusal(device, fid, error), reason
+            if isinstance(error, IntegrityError):
+                return self.refusal(device, fid, Refused(reason)), reason
+            return None, f"{fid}: {error}"
+        return Answer(device, fid, "receipt", receipt), ""
 
     def _begun(self, offer: wire.Json, entry: wire.Json, clip_id: str) -> Assembly:
         device, size_bytes = offer["device"], offer["size_bytes"]
@@ -268,14 +330,17 @@ class Files:
         return assembly
 
     def _need(self, assembly: Assembly) -> Answer:
-        document = {
+        document = self._need_of(assembly.fid, assembly.missing)
+        return Answer(assembly.device, assembly.fid, "need", document)
+
+    def _need_of(self, fid: str, spans: Sequence[Span]) -> wire.Json:
+        return {
             "sv": wire.SCHEMA_VERSION,
-            "fid": assembly.fid,
-            "ranges": [list(span) for span in assembly.missing],
+            "fid": fid,
+            "ranges": [list(span) for span in spans],
             "max_chunk_bytes": self._config.max_chunk_bytes,
             "rate_bytes_per_s": self._config.rate_bytes_per_s,
         }
-        return Answer(assembly.device, assembly.fid, "need", document)
 
     def _flush(self, assemblies: Sequence[Assembly]) -> bool:
         """Sync, then note; what cannot be synced counts as never received."""
@@ -351,11 +416,14 @@ class Files:
         self._archive.part(device, fid).unlink(missing_ok=True)
         return Answer(device, fid, "receipt", self._sign(offer, clip_id))
 
-    def _sign(self, offer: wire.Json, clip_id: str) -> wire.Json:
+    def _sign(self, offer: wire.Json, clip_id: str, elsewhere: str = "") -> wire.Json:
+        """Sign for a file and note where it is: in the archive, or in an object of a bucket."""
         now_ms = self._clock.utc_ns() // NS_PER_MS
         place = self._archive.place(offer["device"], clip_id, offer["name"])
+        places = {"places": [elsewhere]} if elsewhere else {}
         receipt = sign_file_receipt(
-            {
+            places
+            | {
                 "fid": offer["fid"],
                 "device": offer["device"],
                 "sha256": offer["sha256"],
@@ -368,12 +436,21 @@ class Files:
             self._key,
         )
         self._archive.keep_receipt(receipt, place)
-        self._records.settle(receipt, clip_id, offer["name"], self._archive.relative(place))
+        path = elsewhere or self._archive.relative(place)
+        self._records.settle(receipt, clip_id, offer["name"], path)
         return receipt
 
     def _set_aside(self, assembly: Assembly) -> None:
         self._archive.set_aside(assembly.path, f"{assembly.device}-{assembly.fid}")
         self._records.forget(assembly.device, assembly.fid)
+
+
+def _bulk(store: Store, config: ReceiverConfig, clock: Clock) -> "Bulk | None":
+    if config.bulk is None:
+        return None
+    from agent.receiver.bulk import Bulk  # noqa: PLC0415 - brings http.client
+
+    return Bulk(store, config.bulk, config.site, clock)
 
 
 def _content(document: wire.Json) -> tuple[str, int]:

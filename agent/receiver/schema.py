@@ -142,4 +142,15 @@ RECEIVER_MIGRATIONS: tuple[str, ...] = (
         PRIMARY KEY (device, fid)
     ) WITHOUT ROWID;
     """,
+    """
+    CREATE TABLE bulk (               -- a file whose parts go to an S3 server
+        device TEXT NOT NULL,
+        fid TEXT NOT NULL,
+        key TEXT NOT NULL,            -- of the object that it becomes
+        upload_id TEXT NOT NULL,
+        offer TEXT NOT NULL,          -- JSON
+        updated_utc_ms INTEGER NOT NULL,
+        PRIMARY KEY (device, fid)
+    ) WITHOUT ROWID;
+    """,
 )
