@@ -11,6 +11,7 @@ import sqlite3
 import threading
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
 
 from agent.core import log
 from agent.core.clock import NS_PER_MS, NS_PER_S, Clock
@@ -99,9 +100,11 @@ class Meter:
             self.save()
 
     def save(self) -> None:
-        """Store the count now."""
+        """Store the count now if it has changed."""
         with self._lock:
             if not self._is_loaded or self._store is None:
+                return
+            if self._today.total == self._saved_bytes:
                 return
             text = json.dumps(asdict(self._today))
             self._saved_bytes, self._saved_metered_bytes = self._today.total, self._today.metered
@@ -208,6 +211,27 @@ class Meter:
                 "window": holds.window,
                 "until_utc_ms": None if until_ns is None else until_ns // NS_PER_MS,
             }
+
+    def words(self) -> str:
+        """Say for a person what holds now, and until when."""
+        with self._lock:
+            holds, today = self._allowed, self._today
+        caps = [
+            f"{what} {rate // BYTES_PER_KBIT} kbit/s"
+            for what, rate in (
+                ("all", holds.total_bytes_per_s),
+                ("files", holds.files_bytes_per_s),
+            )
+            if rate
+        ]
+        window = [f"window {holds.window}"] if holds.window else []
+        waits = [] if holds.files_go else ["files wait"]
+        said = ", ".join([*(caps or ["no cap"]), *window, *waits])
+        if holds.until_utc_ns is not None:
+            until = datetime.fromtimestamp(holds.until_utc_ns / NS_PER_S, UTC)
+            said = f"{said} until {until:%Y-%m-%d %H:%M} UTC"
+        total_mb, files_mb = today.total / BYTES_PER_MB, today.files / BYTES_PER_MB
+        return f"{said}; {total_mb:.1f} MB today, {files_mb:.1f} of files"
 
     def _decide(self, now_ns: int) -> None:
         utc_ns = self._right_utc_ns(now_ns)

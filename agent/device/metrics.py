@@ -26,6 +26,10 @@ STORAGE = {
     "recordings_max": "What recordings may take of it.",
     "headroom": "Room for more clips without receipts.",
 }
+SCHEDULE = {  # of a site that has one
+    "bytes_today": ("today_bytes", "Sent since midnight."),
+    "file_bytes_today": ("files_today_bytes", "Sent of files since midnight."),
+}
 
 Labels = Mapping[str, str]
 Sample = tuple[Labels, float]
@@ -128,6 +132,10 @@ def _queues(page: Page, figures: Figures) -> None:
     rows = [({"lane": lane}, count) for lane, count in depths.items()]
     page.gauge("outpost_outbox_rows", "Messages that wait for the centre.", rows)
     page.gauge("outpost_outbox_quarantined_rows", "Messages set aside.", _known(aside))
+    scheduled = figures.facts.schedule()
+    for key, (name, what) in SCHEDULE.items():
+        told = scheduled.get(key)
+        page.gauge(f"outpost_link_{name}", what, _known(told if isinstance(told, int) else None))
     files, size_bytes = figures.backlog()
     page.gauge("outpost_files_waiting", "Files without a receipt.", [({}, files)])
     page.gauge("outpost_files_waiting_bytes", "Their size.", [({}, size_bytes)])

@@ -114,6 +114,7 @@ class Facts:
     custody: Callable[[], Mapping[str, object] | None] = _none  # signed head of the log
     parts: Callable[[], Mapping[str, Health]] = dict  # of the box, told under their names
     storage: Callable[[], Mapping[str, object]] = dict  # of the disk's share; empty: not yet known
+    schedule: Callable[[], Mapping[str, object]] = dict  # of the link; empty: the site has none
 
 
 class Telemetry:
@@ -174,6 +175,7 @@ class Telemetry:
             "last_receipt_utc_ms": None if receipt_utc_ns is None else receipt_utc_ns // NS_PER_MS,
             "custody": facts.custody(),
             **({"storage": storage} if (storage := facts.storage()) else {}),
+            **({"schedule": schedule} if (schedule := facts.schedule()) else {}),
         }
 
     def _cpu_pct(self, now_ns: int, cpu_s: float) -> float:

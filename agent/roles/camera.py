@@ -12,6 +12,7 @@ from collections.abc import Mapping
 
 from agent.core.checkup import Checkup
 from agent.core.wire import Topics
+from agent.delivery.meter import Meter
 from agent.delivery.outbox import Outbox
 from agent.delivery.transfer import Ledger, Transfers, file_sessions
 from agent.delivery.uplink import Uplink, live_sessions
@@ -119,6 +120,7 @@ def build(kit: Kit) -> Supervisor:
         clock,
         config.delivery,
     )
+    meter = _metered(kit, times, uplink, transfers)
     facts = Facts(
         folder=config.state_dir,
         queues=outbox.depths,
@@ -130,6 +132,7 @@ def build(kit: Kit) -> Supervisor:
         custody=kit.signed_head,
         parts=lambda: {**disks.health(), "detector": intake.detector, "storage": keeper.health()},
         storage=keeper.figures,
+        schedule=lambda: meter.figures() if meter.is_set else {},
     )
     loop = RecordingLoop(store, disks, clock, config.recording, note, keeper.allowance)
     workers: list[Worker] = [
@@ -151,7 +154,12 @@ def build(kit: Kit) -> Supervisor:
         *kit.instruments,
         Telemetry(outbox.put, facts, clock, config.telemetry),
         StatusFile(
-            config.state_dir, lambda: _status(kit, facts, intake, uplink, loop.aside), clock
+            config.state_dir,
+            lambda: {
+                **_status(kit, facts, intake, uplink, loop.aside),
+                "schedule": meter.words(),
+            },
+            clock,
         ),
     ]
     if config.metrics.enabled:
@@ -163,6 +171,13 @@ def build(kit: Kit) -> Supervisor:
 
 def _ring(config: CameraRole) -> Ring:
     return Ring(config.recording.ring_s, config.recording.ring_max_mb * BYTES_PER_MB)
+
+
+def _metered(kit: Kit, times: Timekeeper, uplink: Uplink, transfers: Transfers) -> Meter:
+    meter = Meter(kit.config.uplink.schedule, kit.clock, kit.store, times.state)
+    uplink.obey(meter)
+    transfers.obey(meter)
+    return meter
 
 
 def _recorder(kit: Kit, place: Place, ring: Ring) -> Recorder:

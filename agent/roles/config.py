@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 from agent.core.config import NAME, Doc, Length
 from agent.core.errors import ConfigError
 from agent.delivery.config import BrokerConfig, DeliveryConfig, RetentionConfig
+from agent.delivery.schedule import UplinkConfig
 from agent.device.homeassistant import HomeAssistantConfig
 from agent.device.scrape import MetricsConfig
 from agent.device.telemetry import TelemetryConfig
@@ -25,6 +26,9 @@ class CameraRole:
     delivery: Annotated[DeliveryConfig, Doc("Receipts and limits of delivery")]
     cameras: Annotated[tuple[CameraConfig, ...], Doc("Cameras"), Length(1, 64)]
     broker: Annotated[BrokerConfig, Doc("The site's broker")] = field(default_factory=BrokerConfig)
+    uplink: Annotated[UplinkConfig, Doc("The link as the site pays for it")] = field(
+        default_factory=UplinkConfig
+    )
     recording: Annotated[RecordConfig, Doc("Continuous recording")] = field(
         default_factory=RecordConfig
     )

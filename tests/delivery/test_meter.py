@@ -1,10 +1,13 @@
 """Caps hold on the link while alarms flow; files keep to their windows; the count survives."""
 
+import json
 import time
 from datetime import UTC, datetime
 
+import jsonschema
 import pytest
 
+from agent.core import wire
 from agent.core.clock import NS_PER_S, SimClock
 from agent.delivery.buckets import DEPTH_S
 from agent.delivery.meter import DAY_KEY, Meter
@@ -194,6 +197,21 @@ def test_a_clock_that_was_right_counts_until_somebody_sets_it(noon):
     meter.look()
     assert meter.figures()["window"] == ""
     assert meter.figures()["files"] == "wait"
+
+
+def test_what_holds_is_said_in_words_and_fits_the_schema_of_beats(noon):
+    meter = metre(NIGHTLY, noon)
+    meter.sent_chunk(1_250_000)
+    assert meter.words() == (
+        "no cap, files wait until 2026-11-23 22:00 UTC; 1.2 MB today, 1.2 of files"
+    )
+    schema = json.loads(wire.schema_text("beat"))["properties"]["schedule"]
+    jsonschema.validate(meter.figures(), schema)
+    noon.advance(10 * 3600)
+    meter.look()
+    assert meter.words().startswith("all 4000 kbit/s, window 22:00-06:00 until 2026-11-24 06:00")
+    jsonschema.validate(meter.figures(), schema)
+    jsonschema.validate(Meter(ScheduleConfig(), noon).figures(), schema)
 
 
 @pytest.mark.broker

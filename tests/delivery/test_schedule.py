@@ -1,6 +1,8 @@
 """Windows by the clock on the wall, caps, metered links, and a clock that nobody set."""
 
+import itertools
 from datetime import UTC, datetime
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -141,3 +143,16 @@ def test_a_mistake_is_named_with_its_key_and_what_is_allowed(tmp_path, text, wor
     with pytest.raises(ConfigError, match=words) as raised:
         load(file, UplinkConfig)
     assert all("schedule" in problem for problem in raised.value.problems)
+
+
+def test_the_example_in_the_configuration_of_a_camera_holds_when_it_is_uncommented(tmp_path):
+    lines = (Path(__file__).parents[2] / "configs" / "camera.toml").read_text().splitlines()
+    first = next(n for n, line in enumerate(lines) if line.startswith("# [uplink.schedule]"))
+    block = itertools.takewhile(lambda line: line.startswith("# "), lines[first:])
+    text = "\n".join(line.removeprefix("# ") for line in block)
+    file = tmp_path / "uplink.toml"
+    file.write_text(text.replace("[uplink.schedule]", "[schedule]"))
+    schedule = load(file, UplinkConfig).schedule
+    assert schedule.is_set
+    assert schedule.metered
+    assert not holds(schedule, "2026-11-23 12:00").files_go

@@ -38,6 +38,7 @@ def figures(folder, **changes):
             box.facts,
             queues=lambda: {"alarm": 2, "telemetry": 0, "quarantine": 4},
             storage=lambda: {"used_bytes": 61_440, "refused": []},
+            schedule=lambda: {"bytes_today": 48_210, "file_bytes_today": 41_900, "files": "wait"},
         ),
         lambda: uplink,
         lambda: files,
@@ -95,6 +96,8 @@ def test_figures_are_those_of_the_box(tmp_path):
         assert found[key] == value, key
     assert found["outpost_disk_free_bytes"] > 0
     assert found["outpost_storage_used_bytes"] == 61_440
+    assert found["outpost_link_today_bytes"] == 48_210
+    assert found["outpost_link_files_today_bytes"] == 41_900
     assert found["outpost_resident_memory_bytes"] > 1e6
     assert 'outpost_outbox_rows{lane="quarantine"}' not in found
 
