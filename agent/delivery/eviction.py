@@ -21,11 +21,7 @@ GAP_KIND = "state/outbox"
 MOST_DETAIL = 512  # letters, by the schema
 _PROGRESS = "thinning"  # in the table meta
 
-_EVICTABLE = (
-    "SELECT id, topic, boot, created_mono_ns, created_utc_ns FROM outbox"
-    " WHERE quarantine IS NULL AND lane IN ('telemetry', 'backfill') AND needs_receipt = 0"
-    " AND id > ? AND id <= ?"
-)
+LANES = (Lane.TELEMETRY, Lane.BACKFILL)  # of which rows may go
 
 _log = log.get(__name__)
 
@@ -45,14 +41,12 @@ def make_room(connection: sqlite3.Connection, beat_topic: str) -> list[Message]:
         return []
     progress, gone, since_utc_ns, done = _progress(connection), [], NO_END, 0
     while (now := fill(connection)) > LOW_WATER and (done < MOST_BLOCKS or now >= HIGH_WATER):
-        found = _next(connection, progress, beat_topic)
-        if found is None:
+        progress, block, rows = _next(connection, progress, beat_topic)
+        if block is None:
             break
-        block, rows = found
         victims = _victims(block, rows)
         gone += _removed(connection, [row["id"] for row in victims])
         since_utc_ns = min((row["created_utc_ns"] for row in victims), default=since_utc_ns)
-        progress = thinning.moved(progress, block, rows[-1]["id"])
         done += 1
     _keep_progress(connection, progress)
     told = records("evicted", since_utc_ns, removals.together(gone))
@@ -84,16 +78,34 @@ def records(state: str, since_utc_ns: int, gone: Sequence[Span]) -> list[Message
 
 def _next(
     connection: sqlite3.Connection, progress: Progress, beat_topic: str
-) -> tuple[Block, list[sqlite3.Row]] | None:
-    for block in thinning.blocks(progress):
-        sign = "=" if block.are_beats else "!="
-        rows = connection.execute(
-            f"{_EVICTABLE} AND topic {sign} ? ORDER BY id LIMIT ?",
-            (block.after_id, block.last_id, beat_topic, BLOCK_ROWS),
-        ).fetchall()
-        if rows:
-            return block, rows
-    return None
+) -> tuple[Progress, Block | None, list[sqlite3.Row]]:
+    """Find the next rows; gives how far everything is once they are dealt with."""
+    (newest_id,) = connection.execute("SELECT coalesce(max(id), 0) FROM outbox").fetchone()
+    for known in (progress, thinning.afresh(progress)):
+        found = known
+        for block in thinning.blocks(known):
+            rows = _rows(connection, block, beat_topic)
+            is_end = len(rows) < BLOCK_ROWS
+            last_id = min(block.last_id, newest_id) if is_end else rows[-1]["id"]
+            found = thinning.moved(found, block, last_id)
+            if rows:
+                return found, block, rows
+    return progress, None, []
+
+
+def _rows(connection: sqlite3.Connection, block: Block, beat_topic: str) -> list[sqlite3.Row]:
+    sign = "=" if block.are_beats else "!="
+    rows = [
+        row
+        for lane in LANES  # one by one: the index has each in order
+        for row in connection.execute(
+            "SELECT id, topic, boot, created_mono_ns, created_utc_ns FROM outbox"  # noqa: S608 - ours
+            " INDEXED BY outbox_by_lane WHERE quarantine IS NULL AND lane = ? AND id > ?"
+            f" AND id <= ? AND needs_receipt = 0 AND topic {sign} ? ORDER BY id LIMIT ?",
+            (lane, block.after_id, block.last_id, beat_topic, BLOCK_ROWS),
+        )
+    ]
+    return sorted(rows, key=lambda row: int(row["id"]))[:BLOCK_ROWS]
 
 
 def _victims(block: Block, rows: list[sqlite3.Row]) -> list[sqlite3.Row]:
@@ -118,7 +130,7 @@ def _progress(connection: sqlite3.Connection) -> Progress:
     row = connection.execute("SELECT value FROM meta WHERE key = ?", (_PROGRESS,)).fetchone()
     with suppress(TypeError, ValueError, KeyError):
         beats, rest = (tuple(map(int, marks)) for marks in json.loads(row["value"]))
-        if len(beats) == len(rest) == thinning.TIMES:
+        if len(beats) == len(rest) == thinning.TIMES + 1:
             return Progress(beats, rest)
     return Progress()
 

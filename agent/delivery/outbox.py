@@ -23,7 +23,6 @@ from agent.delivery.lanes import Ask, LaneReader
 MAX_PAYLOAD_BYTES = 64 * 1024  # anything larger is a file
 QUARANTINE = "quarantine"
 TOO_LARGE = "bytes; broker takes"  # in the reason of a row that is more than a packet
-_EVICTABLE = (Lane.TELEMETRY, Lane.BACKFILL)
 _REASON_LETTERS = 256
 
 _log = log.get(__name__)
@@ -222,7 +221,7 @@ class Outbox:
     def _make_room(self, connection: sqlite3.Connection, message: Message) -> None:
         for record in eviction.make_room(connection, self.topics.up("beat")):
             self._insert(connection, record)
-        if message.lane in _EVICTABLE and eviction.fill(connection) >= HIGH_WATER:
+        if message.lane in eviction.LANES and eviction.fill(connection) >= HIGH_WATER:
             raise OutboxFull(
                 f"outbox: {message.kind}: database {eviction.fill(connection):.0%} full and nothing"
                 " left to evict; free space or raise delivery.max_db_mb"

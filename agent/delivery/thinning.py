@@ -6,7 +6,8 @@ thinned again; what has been thinned three times goes whole, the oldest first. B
 rest at every turn.
 
 Rows are thinned in the order of their ids. So a few ids say how often any row has been thinned:
-those up to `marks[0]` at least once, those up to `marks[1]` at least twice, and so on.
+those up to the first at least once, those up to the second at least twice, and so on; those up to
+the last one are gone.
 """
 
 from collections import defaultdict
@@ -31,10 +32,10 @@ class Candidate(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """How far beats and the rest have been thinned: the highest row ids, by times, falling."""
+    """How far beats and the rest have been thinned: row ids, by times, the last one: removed."""
 
-    beats: tuple[int, ...] = (0,) * TIMES
-    rest: tuple[int, ...] = (0,) * TIMES
+    beats: tuple[int, ...] = (0,) * (TIMES + 1)
+    rest: tuple[int, ...] = (0,) * (TIMES + 1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,22 +55,22 @@ class Block:
 
 def blocks(progress: Progress) -> Iterator[Block]:
     """Give where to look, in order."""
-    for are_beats, marks in ((True, progress.beats), (False, progress.rest)):
-        for times, (last_id, after_id) in enumerate(pairwise((NO_END, *marks))):
-            yield Block(are_beats, times, after_id, last_id)
-    for are_beats, marks in ((True, progress.beats), (False, progress.rest)):
-        yield Block(are_beats, TIMES, 0, marks[-1])
+    beats, rest = _blocks(True, progress.beats), _blocks(False, progress.rest)
+    yield from (*beats[:TIMES], *rest[:TIMES], beats[TIMES], rest[TIMES])
 
 
 def moved(progress: Progress, block: Block, last_id: int) -> Progress:
-    """Note that a block has been thinned up to a row."""
-    if not block.is_thinned:
-        return progress
+    """Note that a block is dealt with up to a row."""
     marks = list(progress.beats if block.are_beats else progress.rest)
     marks[block.times] = max(marks[block.times], last_id)
     if block.are_beats:
         return replace(progress, beats=tuple(marks))
     return replace(progress, rest=tuple(marks))
+
+
+def afresh(progress: Progress) -> Progress:
+    """Look again where all is thought to be gone: a row that was set aside may be back."""
+    return Progress((*progress.beats[:TIMES], 0), (*progress.rest[:TIMES], 0))
 
 
 def thinned(rows: Sequence[Candidate]) -> list[int]:
@@ -86,6 +87,13 @@ def thinned(rows: Sequence[Candidate]) -> list[int]:
         groups[row.boot, row.topic].append(row)
     stay = {row_id for group in groups.values() for row_id in _evenly(group)}
     return [row.row_id for row in rows if row.row_id not in stay]
+
+
+def _blocks(are_beats: bool, marks: Sequence[int]) -> list[Block]:
+    return [
+        Block(are_beats, times, after_id, last_id)
+        for times, (last_id, after_id) in enumerate(pairwise((NO_END, *marks)))
+    ]
 
 
 def _evenly(group: Sequence[Candidate]) -> Iterator[int]:

@@ -58,7 +58,7 @@ def test_rows_made_at_one_moment_are_counted_instead():
 
 
 def test_the_order_is_thinned_again_and_again_then_whole_and_beats_first():
-    found = list(thinning.blocks(Progress((30, 20, 10), (3, 2, 1))))
+    found = list(thinning.blocks(Progress((30, 20, 10, 5), (3, 2, 1, 0))))
     assert [(block.are_beats, block.times) for block in found] == [
         *((True, times) for times in range(TIMES)),
         *((False, times) for times in range(TIMES)),
@@ -66,7 +66,7 @@ def test_the_order_is_thinned_again_and_again_then_whole_and_beats_first():
         (False, TIMES),
     ]
     assert found[1] == Block(are_beats=True, times=1, after_id=20, last_id=30)
-    assert found[-1] == Block(are_beats=False, times=3, after_id=0, last_id=1)
+    assert found[-2] == Block(are_beats=True, times=3, after_id=5, last_id=10)
     assert [block.is_thinned for block in found] == [True] * 6 + [False] * 2
 
 
