@@ -11,7 +11,7 @@ import signal
 import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import fields, is_dataclass
+from dataclasses import fields, is_dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -28,6 +28,8 @@ from agent.vision import analytics
 
 if TYPE_CHECKING:
     from agent.core.store import Store
+    from agent.evidence.centrekeys import CentreKeys
+    from agent.evidence.keys import PublicKey
     from agent.evidence.verify import Report
     from agent.receiver.config import BulkConfig
 
@@ -109,7 +111,7 @@ def run(file: Path, overrides: Sequence[str]) -> int:
                 analysis_argv=_child_argv(file, overrides),
                 store=store,
                 key=key,
-                centre_key=centre_key,
+                centre_keys=_centre_keys(settings, centre_key, store, clock),
                 clock=clock,
                 boot=boots.next_boot(store, settings.state_dir, clock),
                 **_satellites(settings, clock),
@@ -186,6 +188,24 @@ def receiver_key(store_dir: Path) -> Path:
     return (store_dir / RECEIVER_KEY).with_suffix(".pub")
 
 
+def rotate_receiver(store_dir: Path, site: str, to: Path | None, out: Path | None) -> Path:
+    """Have the receiver's key name the next one; gives the new public key's file, or the chain's.
+
+    Raises:
+        ConfigError: there is no key, the chain does not fit, or `to` is no public key.
+        DeviceBusy: the receiver runs.
+    """
+    from agent.device import status as status_file
+    from agent.evidence.keys import PublicKey
+    from agent.receiver import rotate
+
+    with status_file.alone(store_dir):
+        if to is None:
+            return rotate.in_place(store_dir, site, RealClock())
+        target = out or store_dir / rotate.HANDED
+        return rotate.hand_over(store_dir, site, PublicKey.load(to), target, RealClock())
+
+
 def detect(video: str, every: int, min_score: float, model: str) -> Iterator[Mapping[str, Any]]:
     """Give a line for each picture of a video file or stream."""
     from agent.vision import detect as detector
@@ -206,13 +226,13 @@ def video_source(video: str, clock: Clock) -> Any:
     return source(Kinded("file", _driver_config("file")(path=Path(video))), clock)
 
 
-def verify(path: Path, key: Path, receiver: Path | None) -> "Report":
+def verify(path: Path, key: Path, receivers: Sequence[Path]) -> "Report":
     """Check a hand-over or a custody log with public keys alone."""
     from agent.evidence import verify as verifier
     from agent.evidence.keys import PublicKey
 
-    centre = None if receiver is None else PublicKey.load(receiver)
-    return verifier.verify(path, PublicKey.load(key), centre)
+    centre = [PublicKey.load(receiver) for receiver in receivers]
+    return verifier.verify(path, PublicKey.load(key), *centre)
 
 
 def receive(options: Any) -> int:
@@ -227,7 +247,7 @@ def receive(options: Any) -> int:
     from agent.delivery.config import BrokerConfig
     from agent.device import status as status_file
     from agent.evidence.keys import DeviceKey
-    from agent.receiver import service
+    from agent.receiver import identity, rotate, service
     from agent.receiver.config import ReceiverConfig
     from agent.receiver.index import FILE_NAME
     from agent.receiver.schema import RECEIVER_MIGRATIONS
@@ -245,7 +265,10 @@ def receive(options: Any) -> int:
     )
     clock = RealClock()
     with status_file.alone(settings.store_dir):
+        rotate.finish(settings.store_dir)
         key = DeviceKey.load_or_create(settings.store_dir / RECEIVER_KEY)
+        chain = identity.read_rotations(settings.store_dir, key, settings.site)
+        settings = replace(settings, rotations=chain)
         store = Store(settings.store_dir / FILE_NAME, RECEIVER_MIGRATIONS, clock, 1 << 40)
         store.open()
         try:
@@ -322,6 +345,22 @@ def _signed_head(settings: CameraRole) -> dict[str, Any]:
     key = DeviceKey.load_or_create(settings.state_dir / KEY)
     with closing(read_only(settings.state_dir / DATABASE)) as connection:
         return custody.signed_head(connection, key, RealClock(), settings.device)
+
+
+def _centre_keys(
+    settings: CameraRole, first: "PublicKey", store: "Store", clock: Clock
+) -> "CentreKeys":
+    from agent.evidence import custody
+    from agent.evidence.centrekeys import CentreKeys
+
+    def note(kind: str, subject: str, detail: Mapping[str, object]) -> object:
+        return store.write(
+            lambda connection: custody.append(connection, clock, kind, subject, detail)
+        )
+
+    keys = CentreKeys(first, settings.site, (settings.state_dir / KEY).parent, note)
+    keys.open()
+    return keys
 
 
 def _satellites(settings: CameraRole, clock: Clock) -> dict[str, Any]:

@@ -80,9 +80,12 @@ def _add_device_commands(words: Any) -> None:
     inspect.add_argument("--limit", type=int, default=20, help="how many rows (20)")
     inspect.add_argument("--json", action="store_true")
     key = command(words, "key", _key, "make a key at first use, print the public key's file")
-    key.add_argument("whose", choices=("device", "receiver"))
+    key.add_argument("whose", choices=("device", "receiver", "rotate-receiver"))
     config_options(key, is_required=False)
     key.add_argument("--store", type=Path, help="the receiver's folder")
+    key.add_argument("--site", default="", help="rotate-receiver: the site's name")
+    key.add_argument("--to", type=Path, help="rotate-receiver: the next receiver's public key")
+    key.add_argument("--out", type=Path, help="rotate-receiver --to: where the chain is written")
     analysis = command(words, "analysis", _analysis, argparse.SUPPRESS)
     config_options(analysis)
 
@@ -97,7 +100,13 @@ def _add_hand_commands(words: Any) -> None:
     verify = command(words, "verify", _verify, "check a hand-over with public keys alone")
     verify.add_argument("path", type=Path, help="clip folder, manifest, folder of them, custody")
     verify.add_argument("--key", type=Path, required=True, help="the device's public key")
-    verify.add_argument("--receiver-key", type=Path, help="check the receipts too")
+    verify.add_argument(
+        "--receiver-key",
+        type=Path,
+        action="append",
+        default=[],
+        help="check the receipts too; once more for a key of before",
+    )
     verify.add_argument("--json", action="store_true")
 
 
@@ -179,8 +188,14 @@ def _key(options: argparse.Namespace) -> int:
         print(app.device_key(options.config, options.set))
     else:
         if options.store is None:
-            raise ConfigError("key receiver: --store is missing; allowed: the receiver's folder")
-        print(app.receiver_key(options.store))
+            missing = f"key {options.whose}: --store is missing; allowed: the receiver's folder"
+            raise ConfigError(missing)
+        if options.whose == "receiver":
+            print(app.receiver_key(options.store))
+        elif not options.site:
+            raise ConfigError("key rotate-receiver: --site is missing; allowed: the site's name")
+        else:
+            print(app.rotate_receiver(options.store, options.site, options.to, options.out))
     return EXIT_OK
 
 

@@ -66,15 +66,18 @@ def test_the_signatures_are_true_and_cover_valid_documents():
         (examples["offer"]["manifest"], "manifest"),
         (examples["beat"]["custody"], "custody"),
         (examples["command_status"]["record"], "gap"),
+        (examples["receiver_keys"]["rotations"][0], "rotation"),
     ):
         payload = base64.b64decode(envelope["payload"])
         assert payload == wire.canonical(examples[schema])
         (signature,) = envelope["signatures"]
-        verify(1, signature["keyid"], signature["sig"], envelope["payloadType"], payload)
+        seed = 2 if schema == "rotation" else 1
+        verify(seed, signature["keyid"], signature["sig"], envelope["payloadType"], payload)
     for name, kind in (
         ("row_receipt", "receipt.rows"),
         ("file_receipt", "receipt.file"),
         ("command", "command"),
+        ("store", "store"),
     ):
         document = dict(examples[name])
         sig = document.pop("sig")
@@ -99,7 +102,7 @@ def test_every_topic_of_the_code_stands_in_the_table():
             for topic in topics.file_down
         ),
         *("birth", "death", "beat", "state/<name>", "event/<kind>", "time", "position"),
-        *("command/<id>", "command/<id>/status"),
+        *("command/<id>", "command/<id>/status", "gap/file", "want/store", "want/receiver_key"),
         *(f"file/<fid>/{part}" for part in ("offer", "done", "<offset>")),
     }
     for topic in written:

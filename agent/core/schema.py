@@ -203,4 +203,12 @@ DEVICE_MIGRATIONS: tuple[str, ...] = (
     """
     ALTER TABLE command ADD COLUMN issued_utc_ms INTEGER NOT NULL DEFAULT 0;  -- the centre's clock
     """,
+    """
+    CREATE TABLE past_receipt (       -- for files that went again because the centre lost its store
+        fid TEXT NOT NULL,
+        store TEXT NOT NULL,          -- the one that was lost
+        receipt TEXT NOT NULL,        -- signed, JSON: the centre had it then
+        PRIMARY KEY (fid, store)
+    ) WITHOUT ROWID;
+    """,
 )

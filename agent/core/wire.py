@@ -41,6 +41,9 @@ SCHEMAS = (
     "command_status",
     "gap",
     "file_gap",
+    "store",
+    "receiver_keys",
+    "rotation",
     "time",
     "position",
 )
@@ -77,6 +80,10 @@ class Topics:
     def command(self, command_id: str) -> str:
         """Give the topic of a command of the centre; `+`: of all."""
         return f"{self.root}/command/{command_id}"
+
+    def want(self, name: str) -> str:
+        """Give the topic of what the centre wants a device to know, retained; `+`: of all."""
+        return f"{self.root}/want/{name}"
 
     def file(self, fid: str, part: str) -> str:
         """Give a topic of one transfer: offer, need, done, receipt or a chunk's offset."""

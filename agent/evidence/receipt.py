@@ -10,6 +10,7 @@ from agent.evidence.keys import DeviceKey, PublicKey
 FILE_TYPE = "application/vnd.outpost.receipt.file+json"
 ROWS_TYPE = "application/vnd.outpost.receipt.rows+json"
 COMMAND_TYPE = "application/vnd.outpost.command+json"
+STORE_TYPE = "application/vnd.outpost.store+json"
 FILE_PREFIX = "receipt-"
 
 
@@ -31,6 +32,23 @@ def sign_row_receipt(fields: Mapping[str, Any], key: DeviceKey) -> wire.Json:
 def sign_command(fields: Mapping[str, Any], key: DeviceKey) -> wire.Json:
     """Complete a command with version, key id and signature."""
     return _sign("command", COMMAND_TYPE, fields, key)
+
+
+def sign_store(fields: Mapping[str, Any], key: DeviceKey) -> wire.Json:
+    """Complete the word on a store with version, key id and signature."""
+    return _sign("store", STORE_TYPE, fields, key)
+
+
+def check_store(document: wire.Json, key: PublicKey, device: str) -> wire.Json:
+    """Check the word on a store, and return it.
+
+    Raises:
+        ReceiptInvalid: naming what differs.
+    """
+    _check(STORE_TYPE, document, key)
+    if document["device"] != device:
+        raise ReceiptInvalid(f"store: for device {document['device']!r}; wanted: {device!r}")
+    return document
 
 
 def check_command(document: wire.Json, key: PublicKey) -> wire.Json:

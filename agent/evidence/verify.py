@@ -6,7 +6,7 @@ A hand-over is a folder with `manifest.json`, the files it names and, at the cen
 
 import json
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -72,13 +72,13 @@ class Report:
         }
 
 
-def verify(path: Path, device_key: PublicKey, receiver_key: PublicKey | None = None) -> Report:
+def verify(path: Path, device_key: PublicKey, *receiver_keys: PublicKey) -> Report:
     """Check a hand-over's folder or manifest, a folder of such, or a custody log.
 
     Args:
         path: what is to be checked; a custody log may hold signed heads on lines of their own.
         device_key: the public key of the device that made it.
-        receiver_key: the centre's; when given, every file needs its receipt.
+        receiver_keys: the centre's, old and new; when given, every file needs its receipt by one.
 
     Raises:
         ConfigError: there is no such path, or nothing in it that could be checked.
@@ -86,11 +86,11 @@ def verify(path: Path, device_key: PublicKey, receiver_key: PublicKey | None = N
     report = Report()
     if path.is_dir():
         for folder in sorted({found.parent for found in path.rglob(manifest.FILE_NAME)}):
-            report.checks += _hand_over(folder, device_key, receiver_key)
+            report.checks += _hand_over(folder, device_key, receiver_keys)
             report.checked += 1
         report.checks += _without_manifest(path)
     elif path.name == manifest.FILE_NAME:
-        report.checks += _hand_over(path.parent, device_key, receiver_key)
+        report.checks += _hand_over(path.parent, device_key, receiver_keys)
         report.checked = 1
     elif path.is_file():
         report.checks += _custody(path, device_key)
@@ -103,7 +103,7 @@ def verify(path: Path, device_key: PublicKey, receiver_key: PublicKey | None = N
 
 
 def _hand_over(
-    folder: Path, device_key: PublicKey, receiver_key: PublicKey | None
+    folder: Path, device_key: PublicKey, receiver_keys: Sequence[PublicKey]
 ) -> Iterator[Check]:
     name = folder.name
     try:
@@ -117,8 +117,8 @@ def _hand_over(
     named = {manifest.FILE_NAME}
     for entry in document["files"]:
         yield _file(folder, entry)
-        if receiver_key is not None:
-            yield _receipt(folder, entry, document["device"], receiver_key)
+        if receiver_keys:
+            yield _receipt(folder, entry, document["device"], receiver_keys)
         named |= {entry["name"], receipt.file_name(entry["name"])}
     for found in sorted(folder.iterdir()):
         if found.name not in named:
@@ -156,18 +156,20 @@ def _file(folder: Path, entry: wire.Json) -> Check:
     return Check(f"{what}: {entry['size_bytes']} bytes, sha256 {entry['sha256']}")
 
 
-def _receipt(folder: Path, entry: wire.Json, device: str, receiver_key: PublicKey) -> Check:
+def _receipt(folder: Path, entry: wire.Json, device: str, keys: Sequence[PublicKey]) -> Check:
     path = folder / receipt.file_name(entry["name"])
     what = f"{folder.name}/{path.name}"
     expected = {"device": device, "sha256": entry["sha256"], "size_bytes": entry["size_bytes"]}
     try:
         document = wire.decode("file_receipt", _text(path))
-        receipt.check_file_receipt(document, receiver_key, expected)
+        named = [key for key in keys if key.keyid == document["keyid"]]
+        key = named[0] if named else keys[0]
+        receipt.check_file_receipt(document, key, expected)
     except OSError as error:
         return Check(what, error.strerror or "cannot be read")
     except IntegrityError as error:
         return Check(what, str(error))
-    return Check(f"{what}: signed by {receiver_key.keyid}")
+    return Check(f"{what}: signed by {key.keyid}")
 
 
 def _custody(path: Path, device_key: PublicKey) -> Iterator[Check]:

@@ -94,6 +94,13 @@ class Archive:
         """Give a place as the index notes it."""
         return str(place.relative_to(self._root))
 
+    def has(self, relative: str, size_bytes: int) -> bool:
+        """Whether a file is at its place with its size; its bytes are not read."""
+        try:
+            return (self._root / relative).stat().st_size == size_bytes
+        except OSError:
+            return False
+
     def holds(self, place: Path, sha256: str) -> bool:
         """Whether the bytes are there, read and hashed now."""
         return place.is_file() and hash_file(place).sha256 == sha256

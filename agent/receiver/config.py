@@ -1,8 +1,10 @@
 """Settings of a receiver, given as flags."""
 
 import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from agent.core.config import NAME
 from agent.core.errors import ConfigError
@@ -59,6 +61,7 @@ class ReceiverConfig:
     max_chunk_bytes: int = 256 << 10
     rate_bytes_per_s: int = 0  # 0: no limit
     ack_timeout_s: float = 30.0  # unacknowledged by the broker for so long: a new connection
+    rotations: Sequence[Mapping[str, Any]] = ()  # how the key came about, if it is not the first
     replay_after_s: float = 60.0  # how long a missing number may be on its way
     bulk: BulkConfig | None = None
 

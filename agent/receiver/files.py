@@ -176,10 +176,18 @@ class Files:
         self._open.clear()
 
     def _given_receipt(self, device: str, document: wire.Json) -> wire.Json | None:
+        """Give the receipt of a transfer that has ended, if the file is there and the key ours."""
         receipt = self._records.receipt(device, document["fid"])
-        if receipt is not None and _content(receipt) != _content(document):
+        if receipt is None:
+            return None
+        if _content(receipt) != _content(document):
             raise RefusedForGood(f"transfer {document['fid']} was signed for with another file")
-        return receipt
+        if receipt["keyid"] != self._key.keyid:
+            return None  # signed by the key before ours: looked at again, and signed anew
+        places = self._records.places(device, receipt["sha256"])
+        size_bytes = receipt["size_bytes"]
+        is_here = all(self._archive.has(place, size_bytes) for place in places)
+        return receipt if is_here else None
 
     def _promised(self, offer: wire.Json, key: PublicKey) -> tuple[wire.Json, str]:
         """Give the file's entry in the manifest, and the name of the hand-over's folder."""

@@ -48,6 +48,12 @@ class Records:
         )
         return None if row is None else str(row["path"])
 
+    def places(self, device: str, sha256: str) -> list[str]:
+        """Give the paths of all stored files with these bytes, relative to the store."""
+        query = "SELECT path FROM file WHERE device = ? AND sha256 = ?"
+        with self._store.reading() as connection:
+            return [row["path"] for row in connection.execute(query, (device, sha256))]
+
     def incoming(self, device: str, fid: str) -> tuple[wire.Json, Ranges] | None:
         """Give the offer of a transfer under way and what of it is on the disk."""
         row = self._one(

@@ -153,4 +153,10 @@ RECEIVER_MIGRATIONS: tuple[str, ...] = (
         PRIMARY KEY (device, fid)
     ) WITHOUT ROWID;
     """,
+    """
+    CREATE TABLE store_word (         -- one row: which store this is, told to every device
+        id TEXT PRIMARY KEY,
+        begun_utc_ms INTEGER NOT NULL
+    ) WITHOUT ROWID;
+    """,
 )

@@ -34,6 +34,7 @@ from agent.receiver import replay
 from agent.receiver.archive import Full, Refused, is_full
 from agent.receiver.config import ReceiverConfig
 from agent.receiver.files import Answer, Files
+from agent.receiver.identity import Words
 from agent.receiver.inbox import Inbox, Incoming, read
 from agent.receiver.registry import Registry
 from agent.receiver.rejects import Rejects
@@ -93,7 +94,8 @@ class Receiver:
         self._files = Files(store, config, key, clock)
         self._rows = RowReceipts(config.name, key, clock)
         self._rejects = Rejects(store, clock)
-        self._out: deque[tuple[str, bytes]] = deque(maxlen=MOST_WAITING)
+        self._words = Words(config, key, store, clock)
+        self._out: deque[tuple[str, bytes, bool]] = deque(maxlen=MOST_WAITING)
         self._clock = clock
         self._no_room: set[tuple[str, str]] = set()  # whose chunks are not taken until an offer
         self._in_flight: dict[int, int] = {}  # token: when it went, oldest first
@@ -121,6 +123,7 @@ class Receiver:
         root = f"{wire.PREFIX}/{self._config.site}/+"
         session.subscribe([f"{root}/{part}" for part in UP])
         self._in_flight.clear()
+        self._words.reconnected()
         while not stop.is_set():
             self._turn(session.poll(BUSY_POLL_S if self.is_busy else POLL_S))
             self._send(session)
@@ -192,6 +195,7 @@ class Receiver:
         key = self._registry.key(topic.device)
         if key is None:
             raise MalformedMessage(f"device {topic.device[:63]!r} is not registered")
+        self._tell(topic.device)
         if topic.rest == ("death",):
             wire.decode("death", found.payload)
             _log.warning("device gone", device=topic.device)
@@ -203,6 +207,12 @@ class Receiver:
         if topic.rest[0] == "command":
             replay.check_answer(message.envelope, key)
         return [message]
+
+    def _tell(self, device: str) -> None:
+        """Say, once on each connection, what the device is to know."""
+        topics = Topics(self._config.site, device)
+        for name, document in self._words.for_device(device):
+            self._put(topics.want(name), document, is_retained=True)
 
     def _take_file(self, topic: Address, payload: bytes, key: PublicKey) -> None:
         if len(topic.rest) != _FILE_PARTS or len(topic.rest[1]) != _FID_HEX:
@@ -252,13 +262,14 @@ class Receiver:
         topics = Topics(self._config.site, answer.device)
         self._put(topics.file(answer.fid, answer.part), answer.document)
 
-    def _put(self, topic: str, document: wire.Json) -> None:
-        self._out.append((topic, wire.encode(document)))
+    def _put(self, topic: str, document: wire.Json, *, is_retained: bool = False) -> None:
+        self._out.append((topic, wire.encode(document), is_retained))
 
     def _send(self, session: Session) -> None:
         while self._out and len(self._in_flight) < session.receive_maximum:
-            topic, payload = self._out[0]
-            self._in_flight[session.publish(topic, payload)] = self._clock.mono_ns()
+            topic, payload, is_retained = self._out[0]
+            token = session.publish(topic, payload, is_retained=is_retained)
+            self._in_flight[token] = self._clock.mono_ns()
             self._out.popleft()
 
     def _check_overdue(self) -> None:

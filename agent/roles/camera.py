@@ -12,6 +12,7 @@ from collections.abc import Mapping
 
 from agent.core.checkup import Checkup
 from agent.core.wire import Topics
+from agent.delivery.centrestore import CentreStore
 from agent.delivery.meter import Meter
 from agent.delivery.outbox import Outbox
 from agent.delivery.transfer import Ledger, Transfers, file_sessions
@@ -26,8 +27,9 @@ from agent.device.scrape import Scrape
 from agent.device.status import StatusFile
 from agent.device.telemetry import Facts, Health, Telemetry
 from agent.device.timekeeper import Sources, Timekeeper
-from agent.evidence import receipt
-from agent.roles import fileorders, keepsakes
+from agent.device.wants import Wants
+from agent.roles import centreword, fileorders, keepsakes
+from agent.roles.centreword import CentreWord
 from agent.roles.config import CameraRole
 from agent.roles.kit import Kit
 from agent.supervisor import ProcessWorker, Supervisor, Worker
@@ -91,10 +93,11 @@ def build(kit: Kit) -> Supervisor:
             if camera.sub is None
         }
     )
+    word = CentreWord(kit.centre_keys, config.device)
     uplink = Uplink(
         live_sessions(config.broker, config.delivery, topics, kit.boot, clock),
         outbox,
-        lambda document: receipt.check_row_receipt(document, kit.centre_key, config.device),
+        word.rows,
         lambda: kit.birth([camera.id for camera in config.cameras], intake.model, numbers),
         clock,
         config.delivery,
@@ -105,18 +108,21 @@ def build(kit: Kit) -> Supervisor:
     commands = Commands(
         store,
         outbox,
-        lambda document: receipt.check_command(document, kit.centre_key),
+        word.command,
         {"replay": replay, **keepsakes.centre_words(kept)},
         clock,
     )
     quarantine = Quarantine(store, outbox, note, uplink.retry)
     uplink.listen(commands.topic, commands.hear)
+    centre_store = CentreStore(store, config.state_dir, clock, note, outbox.put_in)
+    wants = Wants(topics, centreword.wants(kit.centre_keys, word, centre_store), clock)
+    uplink.listen(wants.topic, wants.hear)
     ledger = Ledger(store, config.state_dir, clock, note, outbox.put_in)
     transfers = Transfers(
         file_sessions(config.broker, topics, clock),
         ledger,
         topics,
-        lambda document, expected: receipt.check_file_receipt(document, kit.centre_key, expected),
+        word.file,
         clock,
         config.delivery,
     )
@@ -145,6 +151,7 @@ def build(kit: Kit) -> Supervisor:
         transfers,
         commands,
         Checkup(store, clock),
+        wants,
         Requests(
             config.state_dir,
             {**keepsakes.box_words(kept), **fileorders.words(ledger), **quarantine.words},

@@ -9,7 +9,8 @@ from agent.core.clock import Clock
 from agent.core.store import Store
 from agent.device.timekeeper import Fix
 from agent.evidence import custody
-from agent.evidence.keys import DeviceKey, PublicKey
+from agent.evidence.centrekeys import CentreKeys
+from agent.evidence.keys import DeviceKey
 from agent.roles.config import CameraRole
 from agent.supervisor import Worker
 from agent.vision.recorder import Source
@@ -24,7 +25,7 @@ class Kit:
     analysis_argv: Sequence[str]
     store: Store
     key: DeviceKey
-    centre_key: PublicKey
+    centre_keys: CentreKeys
     clock: Clock
     boot: int
     fix: Callable[[], Fix | None] = lambda: None  # of a satellite receiver

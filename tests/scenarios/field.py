@@ -4,22 +4,29 @@ import base64
 import json
 import shutil
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 from agent.core.clock import RealClock
 from agent.core.store import Store
 from agent.core.wire import Topics
+from agent.delivery.centrestore import CentreStore
 from agent.delivery.config import BrokerConfig, DeliveryConfig
 from agent.delivery.ledger import Handover, Ledger, OutgoingFile, enqueue
 from agent.delivery.outbox import Outbox
 from agent.delivery.transfer import Transfers, file_sessions
 from agent.delivery.uplink import Uplink, live_sessions
-from agent.evidence import custody, receipt
+from agent.device.wants import Wants
+from agent.evidence import custody
+from agent.evidence.centrekeys import CentreKeys
 from agent.evidence.keys import DeviceKey
+from agent.receiver import identity, rotate
 from agent.receiver.config import ReceiverConfig
 from agent.receiver.index import FILE_NAME, contents
 from agent.receiver.schema import RECEIVER_MIGRATIONS
 from agent.receiver.service import Receiver, sessions
+from agent.roles import centreword
+from agent.roles.centreword import CentreWord
 from tests.delivery.centre import Running
 from tests.delivery.test_uplink import BIRTH
 from tests.evidence.handover import DEVICE, SITE, sealed
@@ -37,6 +44,8 @@ class Field:
         self.centre_dir = folder / "centre"
         self.centre_dir.mkdir(exist_ok=True)
         self.centre_key = DeviceKey.load_or_create(self.centre_dir / "receiver.key")
+        self.keys = self.pinned(self.centre_key.public)
+        self.word = CentreWord(self.keys, DEVICE)
         self.ledger = Ledger(store, folder, self.clock, self.note, self.outbox.put_in)
         self._contents = {}
 
@@ -78,9 +87,7 @@ class Field:
             file_sessions(BrokerConfig(port=port or self.port), TOPICS, self.clock),
             self.ledger,
             TOPICS,
-            lambda document, expected: receipt.check_file_receipt(
-                document, self.receiver_key(), expected
-            ),
+            self.word.file,
             self.clock,
             self.config(**changes),
         )
@@ -92,15 +99,30 @@ class Field:
         worker = Uplink(
             live_sessions(BrokerConfig(port=self.port), config, TOPICS, 1, self.clock),
             self.outbox,
-            lambda document: receipt.check_row_receipt(document, self.receiver_key(), DEVICE),
+            self.word.rows,
             lambda: BIRTH,
             self.clock,
             config,
         )
-        return Running(worker)
+        store = CentreStore(self.store, self.folder, self.clock, self.note, self.outbox.put_in)
+        wants = Wants(TOPICS, centreword.wants(self.keys, self.word, store), self.clock)
+        worker.listen(wants.topic, wants.hear)
+        return Both(Running(worker), Running(wants))
 
-    def receiver_key(self):
-        return self.centre_key.public
+    def pinned(self, first):
+        """Give the centre's keys as a new process would read them."""
+
+        def note(kind, subject, detail):
+            return self.store.write(lambda found: self.note(found, kind, subject, detail))
+
+        keys = CentreKeys(first, SITE, self.folder, note)
+        keys.open()
+        return keys
+
+    def restart(self, first=None):
+        """Go on as a new process of the agent would: nothing is known but what is on the disk."""
+        self.keys = self.pinned(first or self.keys.all[0])
+        self.word = CentreWord(self.keys, DEVICE)
 
     def config(self, **changes):
         fields = {"reconnect_max_s": 0.2, "receipt_timeout_s": 0.5} | changes
@@ -143,6 +165,24 @@ class Field:
             return [row[0] for row in connection.execute("SELECT kind FROM custody ORDER BY seq")]
 
 
+class Both:
+    """Two workers of one link."""
+
+    def __init__(self, *running):
+        self.running = running
+        self.worker = running[0].worker
+        self.wants = running[1].worker
+
+    def __enter__(self):
+        for one in self.running:
+            one.__enter__()
+        return self
+
+    def __exit__(self, *error):
+        for one in self.running:
+            one.__exit__(*error)
+
+
 class Centre:
     """One run of a receiver."""
 
@@ -155,6 +195,9 @@ class Centre:
             field.folder / "devices",
             **changes,
         )
+        rotate.finish(config.store_dir)
+        chain = identity.read_rotations(config.store_dir, key, SITE)
+        config = replace(config, rotations=chain)
         self.store = Store(config.store_dir / FILE_NAME, RECEIVER_MIGRATIONS, field.clock)
         self.store.open()
         make = sessions(config, field.clock)
@@ -177,9 +220,12 @@ class Centre:
 
     def stored(self, fid):
         """Give the bytes that are kept of a file."""
-        transfer = self._field.ledger.find(fid)
-        folder = self._field.centre_dir / SITE / DEVICE / transfer.clip_id
-        return (folder / transfer.name).read_bytes()
+        return (self.folder(fid) / self._field.ledger.find(fid).name).read_bytes()
+
+    def folder(self, fid):
+        """Give the folder of a file's hand-over."""
+        clip_id = self._field.ledger.find(fid).clip_id
+        return self._field.centre_dir / SITE / DEVICE / clip_id
 
 
 def _payload(signed):

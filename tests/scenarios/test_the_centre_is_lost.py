@@ -1,0 +1,148 @@
+"""The centre's disk dies, or another centre takes its place: what is still here goes again."""
+
+import os
+import shutil
+
+import pytest
+from paho.mqtt.client import Client
+from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
+
+from agent.evidence.verify import verify
+from tests.delivery.centre import until
+from tests.evidence.handover import DEVICE, SITE
+from tests.scenarios.field import Field
+
+pytestmark = pytest.mark.broker
+
+
+@pytest.fixture
+def field(embedded, store, tmp_path):
+    made = Field(tmp_path, store, embedded.port)
+    made.broker = embedded
+    return made
+
+
+def all_receipted(field):
+    return set(field.states()) == {"receipted"}
+
+
+def delivered(field, count=2):
+    """Have clips delivered; gives their fids."""
+    fids = [field.seal(clip_mp4=os.urandom(150_000))[0] for _ in range(count)]
+    with field.centre(), field.uplink(), field.transfers():
+        assert until(lambda: all_receipted(field))
+        assert until(lambda: known_store(field))
+    return fids
+
+
+def known_store(field):
+    query = "SELECT value FROM meta WHERE key = 'centre_store'"
+    with field.store.reading() as connection:
+        row = connection.execute(query).fetchone()
+    return row and row[0]
+
+
+def past_receipts(field):
+    with field.store.reading() as connection:
+        return [row[0] for row in connection.execute("SELECT fid FROM past_receipt ORDER BY fid")]
+
+
+def test_after_the_centres_disk_died_what_is_here_goes_again_and_the_rest_is_told(field):
+    here, gone = delivered(field)
+    field.path(gone).unlink()
+    field.wipe_centre()
+    with field.centre() as centre, field.uplink() as uplink:
+        assert until(lambda: field.state(here) == "waiting")
+        assert sorted(field.clip_states()) == ["receipted", "sealed"]
+        with field.transfers():
+            assert until(lambda: field.state(here) == "receipted")
+        assert until(lambda: [row["why"] for row in centre.lost()] == ["store_lost"])
+        assert centre.stored(here) == field.content(here)
+        assert past_receipts(field) == [here], "the old receipt is still evidence"
+        assert field.custody_kinds().count("centre.store_lost") == 1
+        assert uplink.wants.ignored == 0
+    with field.centre(), field.uplink(), field.transfers():  # the same store: nothing more
+        assert until(lambda: sum(field.outbox.depths().values()) == 0)
+        assert field.custody_kinds().count("centre.store_lost") == 1
+        assert all_receipted(field)
+
+
+@pytest.mark.parametrize("what", ["index", "files"])
+def test_a_centre_that_lost_half_of_its_store_signs_for_no_more_than_it_has(what, field):
+    fids = delivered(field)
+    if what == "index":
+        for path in field.centre_dir.glob("receiver.db*"):
+            path.unlink()
+    else:
+        shutil.rmtree(field.centre_dir / SITE)
+    with field.centre() as centre, field.uplink(), field.transfers():
+        assert until(lambda: field.custody_kinds().count("centre.store_lost") == 1)
+        assert until(lambda: all_receipted(field))
+        assert [centre.stored(fid) for fid in fids] == [field.content(fid) for fid in fids]
+        sent = sum(len(field.content(fid)) for fid in fids)
+        folder = centre.folder(fids[0])
+    assert verify(folder, field.key.public, field.centre_key.public).ok
+    assert sent == 300_000
+
+
+def test_an_old_word_on_the_store_is_no_reason_to_send_everything_again(field):
+    delivered(field, 1)
+    with field.centre(), field.uplink():
+        first = retained(field)
+    field.wipe_centre()
+    with field.centre(), field.uplink() as uplink, field.transfers():
+        assert until(lambda: field.custody_kinds().count("centre.store_lost") == 1)
+        assert until(lambda: all_receipted(field))
+        now = known_store(field)
+        uplink.wants.hear(f"outpost/1/{SITE}/{DEVICE}/want/store", first)
+        assert until(lambda: uplink.wants.ignored == 1)
+    assert known_store(field) == now
+    assert all_receipted(field)
+
+
+def retained(field):
+    """Give the word on the store as the broker keeps it for a client that comes later."""
+    found = []
+    client = Client(CallbackAPIVersion.VERSION2, "late", protocol=MQTTProtocolVersion.MQTTv5)
+    client.on_connect = lambda *_: client.subscribe(f"outpost/1/{SITE}/{DEVICE}/want/+", qos=1)
+    client.on_message = lambda _client, _userdata, message: found.append(message.payload)
+    client.connect("127.0.0.1", field.port)
+    client.loop_start()
+    assert until(lambda: found)
+    client.disconnect()
+    client.loop_stop()
+    client.on_connect = client.on_message = None
+    return found[0]
+
+
+def test_receiver_restarted_from_an_empty_disk_in_the_middle_of_a_file(field):
+    """The device restarts too: each goes on from what the other one says."""
+    (fid,) = field.seal(clip_mp4=os.urandom(1_500_000))
+    with field.centre(rate_bytes_per_s=1_000_000) as centre:
+        with field.uplink(), field.transfers():
+            assert until(lambda: centre.received_bytes() > 300_000)
+        field.restart()
+        with field.uplink(), field.transfers():
+            assert until(lambda: centre.received_bytes() > 700_000)
+            assert field.state(fid) == "waiting"
+    field.wipe_centre()
+    with field.uplink(), field.transfers(), field.centre() as centre:
+        assert until(lambda: all_receipted(field), 20)
+        assert centre.stored(fid) == field.content(fid)
+
+
+@pytest.mark.crash
+@pytest.mark.parametrize("when", ["chunk", "done"])
+def test_a_broker_that_forgets_its_sessions(when, field):
+    """Restarted without its memory in the middle of a file, and between done and receipt."""
+    (fid,) = field.seal(clip_mp4=os.urandom(1_200_000))
+    rate = 1_000_000 if when == "chunk" else 0
+    with field.centre(rate_bytes_per_s=rate) as centre, field.uplink(), field.transfers() as link:
+        if when == "chunk":
+            assert until(lambda: centre.received_bytes() > 300_000)
+        else:
+            assert until(lambda: link.worker.status().sent_bytes >= 1_200_000)
+        field.broker.kill()
+        field.broker.restart()
+        assert until(lambda: all_receipted(field), 30)
+        assert centre.stored(fid) == field.content(fid)
