@@ -114,9 +114,6 @@ def build(kit: Kit) -> Supervisor:
     )
     quarantine = Quarantine(store, outbox, note, uplink.retry)
     uplink.listen(commands.topic, commands.hear)
-    centre_store = CentreStore(store, config.state_dir, clock, note, outbox.put_in)
-    wants = Wants(topics, centreword.wants(kit.centre_keys, word, centre_store), clock)
-    uplink.listen(wants.topic, wants.hear)
     ledger = Ledger(store, config.state_dir, clock, note, outbox.put_in)
     transfers = Transfers(
         file_sessions(config.broker, topics, clock),
@@ -151,7 +148,7 @@ def build(kit: Kit) -> Supervisor:
         transfers,
         commands,
         Checkup(store, clock),
-        wants,
+        _wants(kit, word, outbox, uplink),
         Requests(
             config.state_dir,
             {**keepsakes.box_words(kept), **fileorders.words(ledger), **quarantine.words},
@@ -197,6 +194,15 @@ def _custodian(kit: Kit, times: Timekeeper) -> Custodian:
     return Custodian(
         config.device, config.site, config.state_dir, kit.store, kit.key, kit.clock, times.state
     )
+
+
+def _wants(kit: Kit, word: CentreWord, outbox: Outbox, uplink: Uplink) -> Wants:
+    """Give the worker that takes in what the centre has retained; the live link hears it."""
+    store = CentreStore(kit.store, kit.config.state_dir, kit.clock, kit.note_custody, outbox.put_in)
+    words = centreword.wants(kit.centre_keys, word, store)
+    wants = Wants(outbox.topics, words, kit.clock)
+    uplink.listen(wants.topic, wants.hear)
+    return wants
 
 
 def _entities(config: CameraRole, topics: Topics) -> Mapping[str, Mapping[str, object]]:

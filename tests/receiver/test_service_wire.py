@@ -106,7 +106,7 @@ def test_device_can_not_speak_for_another(rig, tmp_path):
     reasons = rig.rejected()
     assert any("envelope of 'cam-2' on a topic of 'cam-1'" in reason for reason in reasons)
     assert any("offer of 'cam-2' from 'cam-1'" in reason for reason in reasons)
-    assert rig.wire.sent == []
+    assert [topic for topic, _ in rig.wire.sent if "/want/" not in topic] == []
 
 
 def test_transfer_ends_with_a_receipt_and_is_repeated_on_request(rig):
@@ -147,7 +147,7 @@ def test_names_that_are_paths_never_become_files(rig):
         rig.send(f"file/{number}/offer", rig.device.offer(files, signed))
     rig.quiet()
     assert not list(rig.store_dir.rglob("*.part"))
-    assert not (rig.store_dir / SITE).exists()
+    assert [path.name for path in (rig.store_dir / SITE).iterdir()] == ["store-id"]
     assert is_alive(rig, 1)
 
 
