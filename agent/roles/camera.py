@@ -104,12 +104,14 @@ def build(kit: Kit) -> Supervisor:
     )
     kept = Keepsakes(store, clock, note, [camera.id for camera in config.cameras])
     kept.restore()
-    replay = Replay(store, config.device, kit.key, clock, uplink.resend)
     commands = Commands(
         store,
         outbox,
         word.command,
-        {"replay": replay, **keepsakes.centre_words(kept)},
+        {
+            "replay": Replay(store, config.device, kit.key, clock, uplink.resend),
+            **keepsakes.centre_words(kept),
+        },
         clock,
     )
     quarantine = Quarantine(store, outbox, note, uplink.retry)
