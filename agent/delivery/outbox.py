@@ -161,11 +161,11 @@ class Outbox:
         """Give the last number that an earlier boot gave in each lane this one has not used yet."""
         with self._store.reading() as connection:
             rows = connection.execute("SELECT key, value FROM meta WHERE key LIKE 'seq/%'")
-            given = [(row["key"].removeprefix("seq/"), *row["value"].split()) for row in rows]
+            given = [(row["key"].removeprefix("seq/"), *_count(row["value"])) for row in rows]
         return [
-            {"boot": int(boot), "lane": lane, "last": int(last)}
+            {"boot": boot, "lane": lane, "last": last}
             for lane, boot, last in given
-            if int(boot) < self._boot
+            if 0 < boot < self._boot
         ]
 
     def depths(self) -> dict[str, int]:
@@ -209,7 +209,7 @@ class Outbox:
         """Count within (boot, lane); part of the transaction, so a failed one burns no number."""
         key = f"seq/{lane.value}"
         row = connection.execute("SELECT value FROM meta WHERE key = ?", (key,)).fetchone()
-        boot, last = (0, 0) if row is None else map(int, row["value"].split())
+        boot, last = (0, 0) if row is None else _count(row["value"])
         seq = last + 1 if boot == self._boot else 1
         connection.execute(
             "INSERT INTO meta (key, value) VALUES (?, ?)"
@@ -226,6 +226,15 @@ class Outbox:
                 f"outbox: {message.kind}: database {eviction.fill(connection):.0%} full and nothing"
                 " left to evict; free space or raise delivery.max_db_mb"
             )
+
+
+def _count(stored: str) -> tuple[int, int]:
+    """Read boot and last number of a lane; zeros if the disk has changed it, so that it restarts.
+
+    No number comes twice by that: a boot of which rows are read from the disk is over.
+    """
+    boot, _, last = stored.partition(" ")
+    return (int(boot), int(last)) if boot.isdecimal() and last.isdecimal() else (0, 0)
 
 
 def _encode(envelope: Mapping[str, object]) -> bytes:

@@ -115,6 +115,10 @@ class AwaitedReceipts:
         wait_s = min(wait_s, max(MOST_RECEIPT_WAIT_S, self._first_wait_s))
         self._rows[row.row_id] = _Waiting(row.message_id, now_ns + int(wait_s * NS_PER_S), wait_s)
 
+    def knows(self, row_id: int) -> bool:
+        """Whether a row was sent before, and no receipt came."""
+        return row_id in self._rows
+
     def receipted(self, message_ids: Iterable[str]) -> None:
         """Forget rows whose receipt came."""
         gone = frozenset(message_ids)

@@ -8,6 +8,7 @@ import json
 import sqlite3
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from typing import NamedTuple
 
 from agent.core import spans
@@ -52,8 +53,8 @@ def note(
     """
     numbers = defaultdict(set)
     for row in rows:
-        if row["payload"].startswith(NUMBERED):
-            numbers[row["boot"], row["lane"]].add(int(json.loads(row["payload"])["seq"]))
+        if number := number_of(row["payload"]):
+            numbers[row["boot"], row["lane"]].add(number)
     gone = []
     for (boot, lane), found in numbers.items():
         runs = spans.joined(found)
@@ -67,6 +68,13 @@ def note(
         (MOST_SPANS,),
     )
     return gone
+
+
+def number_of(payload: bytes) -> int:
+    """Give a message's number; 0 if it is to others than the centre, or the disk has changed it."""
+    with suppress(ValueError, KeyError, TypeError):
+        return max(0, int(json.loads(payload)["seq"])) if payload.startswith(NUMBERED) else 0
+    return 0
 
 
 def together(gone: Iterable[Span]) -> list[Span]:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from agent.core import log, wire
 from agent.core.clock import NS_PER_MS, NS_PER_S, Clock
-from agent.core.errors import IntegrityError, OutboxFull, UplinkDown
+from agent.core.errors import IntegrityError, MalformedMessage, OutboxFull, UplinkDown
 from agent.core.model import Lane, Message, Row
 from agent.core.wire import Json, Topics
 from agent.delivery.ahead import PACKET_BYTES, Ahead, packet_bytes
@@ -265,6 +265,8 @@ class Uplink:
             size_bytes = packet_bytes(row)
             if size_bytes > session.max_packet_bytes:
                 self._set_aside(row, f"{size_bytes} {TOO_LARGE} {session.max_packet_bytes}")
+            elif self._awaited.knows(row.row_id) and (wrong := _unreadable(row.payload)):
+                self._set_aside(row, wrong)
             elif self._holds.allow(row.topic, now_ns):
                 self._publish(session, row.topic, row.payload, row)
 
@@ -346,6 +348,15 @@ class Uplink:
         row_ids, self._flight.forget = self._flight.forget, []
         if row_ids:
             self._counts.accepted += self._outbox.accept(row_ids)
+
+
+def _unreadable(payload: bytes) -> str:
+    """Say why nobody signs for a row however often it is sent, empty if that is not known."""
+    try:
+        wire.decode("envelope", payload)
+    except MalformedMessage as error:
+        return f"damaged: {error}"
+    return ""
 
 
 class _Flight:

@@ -10,6 +10,7 @@ import json
 import re
 import sqlite3
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Annotated, Any
 
@@ -100,7 +101,9 @@ def announce(store: Store, outbox: Outbox, wanted: Mapping[str, Mapping[str, obj
 
 def _known(connection: sqlite3.Connection) -> set[str]:
     row = connection.execute("SELECT value FROM meta WHERE key = ?", (KNOWN,)).fetchone()
-    return set() if row is None else set(json.loads(row["value"]))
+    with suppress(TypeError, ValueError):  # the disk may have changed it
+        return set(json.loads(row["value"]))
+    return set()
 
 
 _Entity = tuple[str, str, Json]  # platform, what it is within the device, description

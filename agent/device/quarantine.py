@@ -4,7 +4,6 @@ A person decides; what is dropped is told to the centre, in numbers, as `dropped
 """
 
 import hashlib
-import json
 import sqlite3
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -127,7 +126,7 @@ class Quarantine:
             "row": row["id"],
             "lane": row["lane"],
             "boot": row["boot"],
-            "seq": _seq(row["payload"]),
+            "seq": removals.number_of(row["payload"]),
             "topic": row["topic"],
             "size_bytes": len(row["payload"]),
             "sha256": hashlib.sha256(row["payload"]).hexdigest(),
@@ -178,11 +177,6 @@ def _reason(args: Json, *, is_needed: bool) -> str:
     if is_needed and not reason.strip():
         raise MalformedMessage(f"reason is missing; allowed: 1 to {MOST_WORDS} letters")
     return str(reason)
-
-
-def _seq(payload: bytes) -> int:
-    """Give a message's number; 0 for one to others than the centre."""
-    return int(json.loads(payload)["seq"]) if payload.startswith(removals.NUMBERED) else 0
 
 
 def _listed(ids: Sequence[int]) -> str:

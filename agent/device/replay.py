@@ -4,7 +4,6 @@ A number that was given and is neither in the outbox nor noted as removed was ta
 or, for what needs a receipt, by the centre.
 """
 
-import json
 import sqlite3
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
@@ -86,9 +85,9 @@ def _here(connection: sqlite3.Connection, asked: Span) -> tuple[dict[int, str], 
         " WHERE lane = ? AND boot = ? ORDER BY id",
         (asked.lane, asked.boot),
     ):
-        if not row["payload"].startswith(b'{"sv"'):
-            continue  # for others than the centre: it has no number
-        number = json.loads(row["payload"])["seq"]
+        number = removals.number_of(row["payload"])
+        if not number:
+            continue
         if number > asked.last:
             break
         if number >= asked.first and row["is_aside"]:

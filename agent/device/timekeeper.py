@@ -8,6 +8,7 @@ import json
 import sqlite3
 import threading
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Annotated, Protocol
 
@@ -221,8 +222,9 @@ def _body(item: Adjustment, boot: int) -> dict[str, object]:
 
 def _starts(connection: sqlite3.Connection) -> list[tuple[int, str]]:
     row = connection.execute("SELECT value FROM meta WHERE key = ?", (STARTS_KEY,)).fetchone()
-    found = [] if row is None else json.loads(row["value"])
-    return [(int(boot), str(kernel)) for boot, kernel in found]
+    with suppress(TypeError, ValueError):  # the disk may have changed it
+        return [(int(boot), str(kernel)) for boot, kernel in json.loads(row["value"])]
+    return []
 
 
 def _keep_starts(connection: sqlite3.Connection, starts: list[tuple[int, str]]) -> None:

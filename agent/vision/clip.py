@@ -11,12 +11,13 @@ import shutil
 import sqlite3
 import threading
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from agent.core import log
 from agent.core.clock import NS_PER_MS, NS_PER_S, Clock
-from agent.core.errors import AgentError, Unsupported
+from agent.core.errors import AgentError, MalformedMessage, Unsupported
 from agent.core.files import atomic, sync_directory
 from agent.core.model import Event, EventState, Lane, Message
 from agent.core.store import Store
@@ -71,6 +72,8 @@ class _Wanted:
     event_line: str
     event_state: str
     refused: str  # why it gets no video
+    kind: str
+    rule: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,7 +142,7 @@ class ClipMaker:
         with self._custodian.store.reading() as connection:
             rows = connection.execute(
                 "SELECT c.id, c.event_id, c.camera, c.start_utc_ns, c.end_utc_ns, c.snapshot,"
-                " c.track_path, e.body, e.state, c.refused"
+                " c.track_path, e.body, e.state, c.refused, e.kind, e.rule"
                 " FROM clip c JOIN event e ON e.id = c.event_id"
                 " WHERE c.state = 'wanted' ORDER BY c.end_utc_ns"
             ).fetchall()
@@ -202,7 +205,7 @@ class ClipMaker:
             (wanted.event_id,),
         )
         reason = ("; ".join(footage.reasons) or NO_PACKETS) if missing_ms else ""
-        event = lines.from_line(wanted.event_line)
+        event = _event(wanted)
 
         def change(connection: sqlite3.Connection) -> None:
             self._note_sealed(connection, handover, missing_ms, reason)
@@ -251,7 +254,7 @@ class ClipMaker:
         return [FileEntry("snapshot.jpg", "snapshot", "image/jpeg", found)]
 
     def _write_path(self, wanted: _Wanted, work: Path) -> FileEntry:
-        points = json.loads(wanted.track_path)
+        points = _points(wanted)
         document = {"camera": wanted.camera, "event_id": wanted.event_id, "foot": points}
         with atomic(work / "path.json") as stream:
             writer = HashingWriter(stream)
@@ -259,7 +262,7 @@ class ClipMaker:
         return FileEntry("path.json", "path", "application/json", writer.finish())
 
     def _facts(self, wanted: _Wanted, footage: Footage, missing_ms: int) -> ManifestFacts:
-        event = lines.from_line(wanted.event_line)
+        event = _event(wanted)
         with self._custodian.store.reading() as connection:
             head = custody.head(connection)
         return ManifestFacts(
@@ -330,6 +333,38 @@ def _sealed(event: Event, handover: Handover, missing_ms: int, refused: str) -> 
     if refused:
         body["clip_refused"] = refused
     return Message(Lane.STATE, f"event/{event.kind}", body, needs_receipt=True)
+
+
+def _event(wanted: _Wanted) -> Event:
+    """Give the event; of a line in which the disk has changed a byte what the columns say."""
+    try:
+        return lines.from_line(wanted.event_line)
+    except MalformedMessage as error:
+        _log.warning("event's line is damaged", event_id=wanted.event_id, reason=error)
+        return Event(
+            event_id=wanted.event_id,
+            camera=wanted.camera,
+            kind=wanted.kind,
+            rule=wanted.rule,
+            state=EventState.CLOSED,
+            start_utc_ns=wanted.start_utc_ns,
+            end_utc_ns=wanted.end_utc_ns,
+            label="",
+            score=0.0,
+            track_ids=(),
+            measured={},
+            model="",
+            reason="the box's record of it was damaged",
+        )
+
+
+def _points(wanted: _Wanted) -> list[object]:
+    """Give the path of the object's foot; none if the disk has changed a byte of it."""
+    with suppress(ValueError):
+        found = json.loads(wanted.track_path)
+        if isinstance(found, list):
+            return found
+    return []
 
 
 def _missing_ms(wanted: _Wanted, written: list[cut.CutPart]) -> int:

@@ -455,20 +455,6 @@ def test_blocked_folder_is_tried_again(box: Box) -> None:
     assert box.clip(clip_id)["state"] == "sealed"
 
 
-def test_unreadable_event_is_kept_for_a_person_and_others_go_on(box: Box) -> None:
-    box.desk.record(150)
-    bad, good = box.want(2, 4), box.want(6, 8)
-    box.store.write(
-        lambda connection: (
-            connection.execute(
-                "UPDATE clip SET track_path = 'rubbish' WHERE id = ?", (bad,)
-            ).rowcount
-        )
-    )
-    box.step()
-    assert (box.clip(bad)["state"], box.clip(good)["state"]) == ("wanted", "sealed")
-
-
 def test_camera_offset_is_in_the_manifest(store: Store, tmp_path: Path) -> None:
     packets = [
         replace(packet, camera_utc_ns=packet.utc_ns - 3600 * NS_PER_S)
