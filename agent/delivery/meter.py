@@ -36,6 +36,7 @@ SAVE_NS = 60 * NS_PER_S
 WAITS_NS = NS_PER_S // 2  # who was turned away so long ago does not wait any more
 STEP_NS = 60 * NS_PER_S  # a clock once right that nobody set since by more than this
 LEAST_CHUNK_BYTES = 1024
+_READ = "SELECT value FROM meta WHERE key = ?"
 
 _log = log.get(__name__)
 
@@ -93,7 +94,7 @@ class Meter:
         self._look_ns = now_ns + LOOK_NS
         with self._lock:
             if not self._is_loaded and self._store is not None:
-                self._load(self._store)
+                self._load(self._store, now_ns)
             self._decide(now_ns)
             is_due = self._is_due(now_ns)
         if is_due:
@@ -199,6 +200,7 @@ class Meter:
 
     def figures(self) -> dict[str, object]:
         """Give what holds now, as a beat has it; from any thread."""
+        self.look()
         with self._lock:
             holds, today = self._allowed, self._today
             until_ns = holds.until_utc_ns
@@ -213,7 +215,8 @@ class Meter:
             }
 
     def words(self) -> str:
-        """Say for a person what holds now, and until when."""
+        """Say for a person what holds now, and until when; from any thread."""
+        self.look()
         with self._lock:
             holds, today = self._allowed, self._today
         caps = [
@@ -282,10 +285,14 @@ class Meter:
         much_bytes = max(BYTES_PER_MB, self._config.files_mb_per_day * BYTES_PER_MB / 100)
         return now_ns - self._saved_ns >= SAVE_NS or fresh_bytes >= much_bytes
 
-    def _load(self, store: Store) -> None:
+    def _load(self, store: Store, now_ns: int) -> None:
         """Take up the stored count; what was sent before is added to it."""
-        with store.reading() as connection:
-            row = connection.execute("SELECT value FROM meta WHERE key = ?", (DAY_KEY,)).fetchone()
+        try:
+            with store.reading() as connection:
+                row = connection.execute(_READ, (DAY_KEY,)).fetchone()
+        except StorageError as error:
+            self._complaints.add("day's bytes not read", now_ns, reason=error)
+            return
         try:
             found = {} if row is None else json.loads(row["value"])
             stored = _Day(

@@ -6,6 +6,7 @@ the lowest of all caps holds, no window is open, and no new day begins. Pure: ti
 """
 
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, time, timedelta
 from functools import lru_cache
@@ -43,8 +44,13 @@ class WindowConfig:
     ] = 0
 
     def __post_init__(self) -> None:
-        _span(self.times)
-        _check_caps(self.total_kbit_s, self.files_kbit_s)
+        problems = list(_cap_problems(self.total_kbit_s, self.files_kbit_s))
+        try:
+            _span(self.times)
+        except ConfigError as error:
+            problems = [*error.problems, *problems]
+        if problems:
+            raise ConfigError(*problems)
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,9 +103,9 @@ class ScheduleConfig:
         if not self.metered and (self.files_mb_per_day or self.small_kb):
             key = "files_mb_per_day" if self.files_mb_per_day else "small_kb"
             problems.append(f"{key}: {getattr(self, key):g}; allowed: 0 unless metered = true")
+        problems += _cap_problems(self.total_kbit_s, self.files_kbit_s)
         if problems:
             raise ConfigError(*problems)
-        _check_caps(self.total_kbit_s, self.files_kbit_s)
 
     @property
     def is_set(self) -> bool:
@@ -237,13 +243,9 @@ def _span(text: str) -> _Span:
     return _Span(frozenset((here + step) % _WEEK for step in range(count)), begin_min, end_min)
 
 
-def _check_caps(total_kbit_s: int, files_kbit_s: int) -> None:
-    problems = [
-        f"{key}: {value}; allowed: 0, which is none, or from {LEAST_KBIT_S}"
-        for key, value in (("total_kbit_s", total_kbit_s), ("files_kbit_s", files_kbit_s))
-        if 0 < value < LEAST_KBIT_S
-    ]
+def _cap_problems(total_kbit_s: int, files_kbit_s: int) -> Iterator[str]:
+    for key, value in (("total_kbit_s", total_kbit_s), ("files_kbit_s", files_kbit_s)):
+        if 0 < value < LEAST_KBIT_S:
+            yield f"{key}: {value}; allowed: 0, which is none, or from {LEAST_KBIT_S}"
     if 0 < total_kbit_s < files_kbit_s:
-        problems.append(f"files_kbit_s: {files_kbit_s}; allowed: up to total_kbit_s {total_kbit_s}")
-    if problems:
-        raise ConfigError(*problems)
+        yield f"files_kbit_s: {files_kbit_s}; allowed: up to total_kbit_s {total_kbit_s}"
