@@ -82,8 +82,12 @@ def told_to_the_centre(stage: Stage, kind: str, limit_s: float = 20.0) -> list[d
 
 
 def test_from_camera_to_receipt_stop_and_go_on(stage: Stage) -> None:
+    stage.extra = {"uplink.schedule.files_kbit_s": 8000}
     prepare(stage, Screen(is_quiet=True))
-    wait_for(stage, lambda now: now["clips_receipted"] >= 1)
+    now = wait_for(stage, lambda now: now["clips_receipted"] >= 1)
+    assert now["schedule"].startswith("files 8000 kbit/s; ")
+    (beat, *_) = told_to_the_centre(stage, "beat")
+    assert beat["body"]["schedule"]["files_kbit_s"] == 8000
     second = subprocess.run(
         stage.outpost("run", *stage.config()), cwd=ROOT, capture_output=True, text=True, check=False
     )
@@ -96,6 +100,8 @@ def test_from_camera_to_receipt_stop_and_go_on(stage: Stage) -> None:
     assert rows(stage, "SELECT count(*) FROM event WHERE state = 'open'") == [(0,)]
     assert rows(stage, "SELECT count(*) FROM segment WHERE state = 'open'") == [(0,)]
     before = rows(stage, "SELECT id FROM event")
+    ((today,),) = rows(stage, "SELECT value FROM meta WHERE key = 'uplink/day'")
+    assert json.loads(today)["files"] > 10_000
 
     time.sleep(3)  # longer than what the camera sends of the past when it is opened
     stage.start_agent()
