@@ -81,13 +81,22 @@ def told_to_the_centre(stage: Stage, kind: str, limit_s: float = 20.0) -> list[d
     return []
 
 
+def schedule_is_told(stage: Stage, now: Any) -> None:
+    assert now["schedule"].startswith("files 8000 kbit/s; ")
+    (beat, *_) = told_to_the_centre(stage, "beat")
+    assert beat["body"]["schedule"]["files_kbit_s"] == 8000
+
+
+def bytes_of_today(stage: Stage) -> int:
+    ((stored,),) = rows(stage, "SELECT value FROM meta WHERE key = 'uplink/day'")
+    return int(json.loads(stored)["files"])
+
+
 def test_from_camera_to_receipt_stop_and_go_on(stage: Stage) -> None:
     stage.extra = {"uplink.schedule.files_kbit_s": 8000}
     prepare(stage, Screen(is_quiet=True))
     now = wait_for(stage, lambda now: now["clips_receipted"] >= 1)
-    assert now["schedule"].startswith("files 8000 kbit/s; ")
-    (beat, *_) = told_to_the_centre(stage, "beat")
-    assert beat["body"]["schedule"]["files_kbit_s"] == 8000
+    schedule_is_told(stage, now)
     second = subprocess.run(
         stage.outpost("run", *stage.config()), cwd=ROOT, capture_output=True, text=True, check=False
     )
@@ -100,8 +109,7 @@ def test_from_camera_to_receipt_stop_and_go_on(stage: Stage) -> None:
     assert rows(stage, "SELECT count(*) FROM event WHERE state = 'open'") == [(0,)]
     assert rows(stage, "SELECT count(*) FROM segment WHERE state = 'open'") == [(0,)]
     before = rows(stage, "SELECT id FROM event")
-    ((today,),) = rows(stage, "SELECT value FROM meta WHERE key = 'uplink/day'")
-    assert json.loads(today)["files"] > 10_000
+    assert bytes_of_today(stage) > 10_000
 
     time.sleep(3)  # longer than what the camera sends of the past when it is opened
     stage.start_agent()
