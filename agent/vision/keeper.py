@@ -22,7 +22,7 @@ from agent.core.store import Store
 from agent.delivery.config import RetentionConfig
 from agent.delivery.retention import SEVERITIES, Action, Kind, Plan, Step, plan
 from agent.evidence.hashing import hash_file
-from agent.vision import aside, forget, garbage, stock
+from agent.vision import aside, ballast, forget, garbage, stock
 from agent.vision.config import RecordConfig
 from agent.vision.disks import STATE_DIR, Disks, Folder
 from agent.vision.recovery import Custody
@@ -105,11 +105,21 @@ class Keeper:
                     break
 
     def tidy(self, progress: Callable[[], None] = lambda: None) -> int:
-        """Do what is due now; gives how many things went.
+        """Do what is due now, with the ballast's room if the disk is full; gives how much went.
 
         Raises:
             StorageError: the database or the disk refuses.
         """
+        try:
+            gone = self._tidy(progress)
+        except StorageError:
+            if not ballast.release(self._box.state_dir):
+                raise
+            gone = self._tidy(progress)
+        ballast.lay(self._box.state_dir)
+        return gone
+
+    def _tidy(self, progress: Callable[[], None]) -> int:
         found = self.look()
         gone = 0
         for step in found.steps:

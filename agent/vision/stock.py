@@ -12,7 +12,7 @@ from pathlib import Path
 from agent.core.clock import NS_PER_S
 from agent.delivery.config import RetentionConfig
 from agent.delivery.retention import Item, Kind, Rule, Rules, Stock
-from agent.vision import room
+from agent.vision import ballast, room
 from agent.vision.aside import SPOOL, Found, lying
 from agent.vision.config import RecordConfig
 from agent.vision.disks import Folder
@@ -27,7 +27,8 @@ EXPORTS = "exports"
 RATE_NS = 3600 * NS_PER_S  # the recordings' rate is of the last hour
 LONGEST_NS = 900 * NS_PER_S  # no segment is longer
 PRE_ROLL_NS = 60 * NS_PER_S
-COUNTED = frozenset({"segments", "clips", QUARANTINE, SPOOL, EXPORTS})
+COUNTED = frozenset({"segments", "clips", QUARANTINE, SPOOL, EXPORTS})  # elsewhere in here
+ASIDE = frozenset({ballast.NAME})  # like the reserve, it is no part of the share
 
 _CLIPS = """
     SELECT c.id, c.state, coalesce(sum(t.size_bytes), 0) AS size_bytes,
@@ -251,7 +252,7 @@ def _rest(site: Site) -> Iterator[Item]:
             continue
         if path.name == SPOOL:
             sizes[Kind.SPOOL, SPOOL] = size_of(path)
-        elif path.name not in COUNTED:
+        elif path.name not in COUNTED | ASIDE:
             kind = Kind.DATABASE if path.name.startswith(DATABASE) else Kind.OTHER
             name = DATABASE if kind is Kind.DATABASE else path.name
             sizes[kind, name] = sizes.get((kind, name), 0) + size_of(path)

@@ -130,8 +130,9 @@ class Shelf:
         return path
 
     def used_bytes(self) -> int:
-        """What really lies on the disk."""
-        return sum(path.stat().st_size for path in self.folder.rglob("*") if path.is_file())
+        """What really lies on the disk, but for the ballast."""
+        found = (path for path in self.folder.rglob("*") if path.name != "ballast.bin")
+        return sum(path.stat().st_size for path in found if path.is_file())
 
     def log(self, kind: str) -> list[dict]:
         """Give the custody entries of a kind: their details, with the subject."""
