@@ -185,7 +185,8 @@ def size_of(path: Path) -> int:
         stat = path.lstat()
         if not path.is_dir() or path.is_symlink():
             return stat.st_size
-        return sum(size_of(Path(entry.path)) for entry in os.scandir(path))
+        with os.scandir(path) as entries:
+            return sum(size_of(Path(entry.path)) for entry in entries)
     except OSError:
         return 0  # it went while we looked
 
