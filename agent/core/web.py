@@ -82,6 +82,7 @@ class Web:
         self._lock = threading.Lock()
         self._socket: socket.socket | None = None
         self._is_cut = False
+        self._is_over = False  # for this request
 
     def send(
         self,
@@ -101,6 +102,7 @@ class Web:
             while size_bytes <= MAX_REPLY_BYTES and (part := answer.read1(BLOCK_BYTES)):
                 parts.append(part)
                 size_bytes += len(part)
+            self._check_whole(answer, size_bytes, has_body=method != "HEAD")
             if size_bytes > MAX_REPLY_BYTES:
                 raise ValueError(f"an answer of over {MAX_REPLY_BYTES} bytes; allowed: less")
             told = {name.lower(): value for name, value in answer.getheaders()}
@@ -115,18 +117,27 @@ class Web:
         with self._asked("GET", url, headers, (), has_budget=False) as answer:
             if answer.status != http.client.OK:
                 raise UplinkDown(f"{place(url).said}: status {answer.status}; allowed: 200")
-            left_bytes = int(answer.getheader("content-length") or 0)
+            size_bytes = 0
             while block := answer.read(BLOCK_BYTES):
-                left_bytes -= len(block)
+                size_bytes += len(block)
                 yield block
-            if left_bytes > 0:
-                raise ValueError(f"broke off {left_bytes} bytes before the end")
+            self._check_whole(answer, size_bytes)
+
+    def _check_whole(
+        self, answer: http.client.HTTPResponse, size_bytes: int, *, has_body: bool = True
+    ) -> None:
+        """Refuse what broke off: http.client takes any end for the end of the body."""
+        length = answer.getheader("content-length")
+        if has_body and length is not None and size_bytes < int(length):
+            raise ValueError(f"broke off {int(length) - size_bytes} bytes before the end")
+        if self._is_over:
+            raise TimeoutError(f"no whole answer within {REPLY_S:g} s")
 
     def cut(self) -> None:
         """End what is under way and refuse what comes; from any thread."""
         with self._lock:
             self._is_cut = True
-        self._shut()
+        self._end()
 
     @contextlib.contextmanager
     def _asked(
@@ -140,7 +151,8 @@ class Web:
     ) -> Iterator[http.client.HTTPResponse]:
         where = place(url)
         link = self._link(where)
-        timer = threading.Timer(REPLY_S, self._shut)
+        timer = threading.Timer(REPLY_S, self._end)
+        self._is_over = False
         timer.daemon = True
         try:
             self._say(link, method, where, headers, body)
@@ -169,10 +181,8 @@ class Web:
             if self._is_cut:
                 raise ConnectionAbortedError("stopped")
             self._socket = link.sock
-        link.putrequest(
-            method, where.target, skip_host="host" in headers, skip_accept_encoding=True
-        )
-        for name, value in headers.items():
+        link.putrequest(method, where.target, skip_host=True, skip_accept_encoding=True)
+        for name, value in {**headers, "host": where.netloc}.items():  # as it was signed
             link.putheader(name, value)
         link.endheaders()
         # Who turns a request down may hang up before the end of the body: its answer is waiting.
@@ -188,7 +198,8 @@ class Web:
             where.host, where.port, timeout=self._silence_s, context=tls
         )
 
-    def _shut(self) -> None:
+    def _end(self) -> None:
+        self._is_over = True
         with self._lock, contextlib.suppress(OSError):
             if self._socket is not None:
                 self._socket.shutdown(socket.SHUT_RDWR)
