@@ -23,8 +23,8 @@ SMALL_CHUNK_BYTES = 16 * KIB
 CHUNK_BYTES = 64 * KIB
 LARGE_CHUNK_BYTES = 256 * KIB
 LEAST_CHUNK_BYTES = 4 * KIB
-MOST_WINDOW_BYTES = 512 * KIB
-MOST_PACED_BYTES = 1024 * KIB
+MOST_WINDOW_BYTES = 1536 * KIB  # holds 100 Mbit/s at 80 ms, 20 Mbit/s at 300 ms
+MOST_PACED_BYTES = 2048 * KIB
 GAIN = 1.3
 PACED_GAIN = 3.0
 PACE_GAIN = 1.05  # over the measured rate: room to find out that the link has become faster
@@ -82,7 +82,7 @@ class SendWindow:
 
     @property
     def window_bytes(self) -> int:
-        """How much may be under way; at least one chunk, at most 512 KiB, where paced 1 MiB."""
+        """How much may be under way; at least one chunk, at most 1.5 MiB, where paced 2 MiB."""
         gain = PACED_GAIN if self._is_wide else GAIN
         most_bytes = MOST_PACED_BYTES if self._is_wide else MOST_WINDOW_BYTES
         wanted = int(gain * self.bandwidth_bytes_per_s * self.delay_ns / NS_PER_S)

@@ -7,6 +7,7 @@ import time
 import pytest
 
 from agent.core import wire
+from agent.delivery.window import MOST_PACED_BYTES
 from firmware_sim import broker as brokers
 from tests.delivery.box import MANIFEST, TOPICS, Box, noise
 from tests.delivery.centre import WRONG, Centre, Running, file_receipt, until
@@ -31,7 +32,7 @@ def test_files_arrive_byte_for_byte_and_the_clip_is_receipted(broker, box):
     assert box.clip_states() == ["receipted"]
     assert sorted(kind for kind, _ in box.custody) == ["clip.receipted"] + ["file.receipted"] * 3
     assert (status.receipted, status.sent_bytes, status.refused) == (3, 730_000, 0)
-    assert status.window_bytes <= 512 * 1024
+    assert status.window_bytes <= MOST_PACED_BYTES
     receipt = json.loads(
         box.store.write(
             lambda c: c.execute("SELECT receipt FROM transfer WHERE fid = ?", fids[:1]).fetchone()
@@ -85,7 +86,7 @@ def test_killed_brokers_and_new_workers_resume_where_the_centre_stands(broker, b
         assert until(box.all_receipted)
     assert centre.content(fid) == box.contents[fid]
     resent = sum(size for _, size in centre.chunks[fid]) - 1_500_000
-    assert resent <= 4 * (512 * 1024 + 16_384)
+    assert resent <= 4 * (MOST_PACED_BYTES + 16_384)
     centre.stop()
 
 

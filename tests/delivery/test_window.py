@@ -48,6 +48,8 @@ def test_it_begins_with_one_chunk():
     ("name", "rate", "delay_s", "chunk"),
     [
         ("wan", 2_500_000, 0.08, CHUNK_BYTES),
+        ("fast wan", 12_500_000, 0.08, CHUNK_BYTES),
+        ("far", 2_500_000, 0.3, CHUNK_BYTES),
         ("slow", 30_000, 0.1, SMALL_CHUNK_BYTES),
         ("lan", 100_000_000, 0.0005, LARGE_CHUNK_BYTES),
     ],
