@@ -239,8 +239,8 @@ def receive(options: Any) -> int:
     """Run the receiver of one site until it is told to stop.
 
     Args:
-        options: broker, site, store, devices, name, retention_days and those of S3 as the command
-            line has them.
+        options: broker, site, store, devices, name, retention_days, dictionaries and those of S3
+            as the command line has them.
     """
     from agent.core.checkup import Checkup
     from agent.core.store import Store
@@ -262,6 +262,7 @@ def receive(options: Any) -> int:
         options.name,
         options.retention_days,
         bulk=_bulk(options),
+        dictionaries_dir=options.dictionaries,
     )
     clock = RealClock()
     with status_file.alone(settings.store_dir):
@@ -294,6 +295,31 @@ def _bulk(options: Any) -> "BulkConfig | None":
         options.s3_key,
         options.bulk_over << 20,
     )
+
+
+def dictionary(options: Any) -> tuple[int, int]:
+    """Make a dictionary for batches; gives of how many messages, and its size in bytes.
+
+    Args:
+        options: config, store, samples, out and size_kib as the command line has them.
+    """
+    from agent.core.files import write_atomic
+    from agent.delivery import dictionary as trainer
+    from agent.receiver.index import FILE_NAME
+
+    if options.samples is not None:
+        samples = trainer.of_file(options.samples)
+    elif options.store is not None:
+        samples = trainer.of_centre(options.store / FILE_NAME)
+    else:
+        state_dir = load_config(options.config, check_files=False).state_dir
+        samples = trainer.of_device(state_dir / DATABASE)
+    content = trainer.train(samples, options.size_kib << 10)
+    try:
+        write_atomic(options.out, content)
+    except OSError as error:
+        raise ConfigError(f"dictionary: --out {options.out}: {error.strerror}") from error
+    return len(samples), len(content)
 
 
 def receiver_status(store_dir: Path) -> Mapping[str, Sequence[Mapping[str, Any]]]:

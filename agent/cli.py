@@ -25,6 +25,8 @@ from agent.cli_words import (
 from agent.core import log
 from agent.core.errors import AgentError, ConfigError
 
+MOST_DICTIONARY_KIB = 256
+
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and give its exit code."""
@@ -117,6 +119,7 @@ def _add_centre_commands(words: Any) -> None:
     receive.add_argument("--store", type=Path, required=True, help="where it keeps everything")
     receive.add_argument("--devices", type=Path, help="folder of <device>.pub files")
     receive.add_argument("--name", default="receiver", help="its own name in receipts")
+    receive.add_argument("--dictionaries", type=Path, help="folder of dictionaries for batches")
     receive.add_argument("--retention-days", type=int, default=90, metavar="N")
     receive.add_argument("--s3-endpoint", metavar="URL", help="large files go to this S3 server")
     receive.add_argument("--s3-bucket", default="", metavar="NAME")
@@ -132,6 +135,18 @@ def _add_centre_commands(words: Any) -> None:
     )
     receive.add_argument("--status", action="store_true", help="print what it holds and end")
     receive.add_argument("--json", action="store_true")
+    _add_dictionary(words)
+
+
+def _add_dictionary(words: Any) -> None:
+    text = "make a dictionary for batches from messages as they are sent"
+    dictionary = command(words, "dictionary", _dictionary, text)
+    source = dictionary.add_mutually_exclusive_group(required=True)
+    source.add_argument("--config", type=Path, metavar="FILE", help="what waits in this box")
+    source.add_argument("--store", type=Path, metavar="DIR", help="what a receiver has stored")
+    source.add_argument("--samples", type=Path, metavar="FILE", help="messages, one a line")
+    dictionary.add_argument("--out", type=Path, required=True, metavar="FILE")
+    dictionary.add_argument("--size-kib", type=int, default=16, metavar="N", help="at most (16)")
 
 
 def _run(options: argparse.Namespace) -> int:
@@ -226,6 +241,14 @@ def _receive(options: argparse.Namespace) -> int:
         if not getattr(options, name):
             raise ConfigError(f"receive: --{name} is missing")
     return app.receive(options)
+
+
+def _dictionary(options: argparse.Namespace) -> int:
+    if not 1 <= options.size_kib <= MOST_DICTIONARY_KIB:
+        raise ConfigError(f"dictionary: --size-kib: allowed: 1 to {MOST_DICTIONARY_KIB}")
+    samples, size_bytes = app.dictionary(options)
+    print(f"{options.out}: {size_bytes} bytes, made of {samples} messages")
+    return EXIT_OK
 
 
 def _frames(items: Iterable[Mapping[str, Any]]) -> int:

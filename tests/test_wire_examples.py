@@ -8,6 +8,7 @@ from pathlib import Path
 
 import jsonschema
 import pytest
+import zstandard
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from agent.core import wire
@@ -53,6 +54,19 @@ def test_both_checks_refuse_an_unknown_part(schema, text):
     assert not jsonschema.Draft7Validator(json.loads(wire.schema_text(schema))).is_valid(broken)
     with pytest.raises(MalformedMessage):
         wire.check(schema, broken)
+
+
+def test_the_batch_holds_two_messages_and_has_the_id_that_the_page_says():
+    text = re.search(r"^```base64 batch\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL)[1]
+    frame = base64.b64decode(text)
+    assert f"with the id `{hashlib.sha256(frame).hexdigest()[:32]}`" in PAGE
+    assert f"two messages in {len(frame)} bytes" in PAGE
+    content = zstandard.ZstdDecompressor().decompress(frame)
+    envelopes = [wire.decode("envelope", line) for line in content.split(b"\n")]
+    assert len(envelopes) == 2
+    for envelope in envelopes:
+        wire.check("position", envelope["body"])
+        assert wire.encode(envelope) in content, "the bytes that would have gone alone"
 
 
 def test_the_body_in_the_envelope_is_valid_too():
@@ -103,6 +117,7 @@ def test_every_topic_of_the_code_stands_in_the_table():
         ),
         *("birth", "death", "beat", "state/<name>", "event/<kind>", "time", "position"),
         *("command/<id>", "command/<id>/status", "gap/file", "want/store", "want/receiver_key"),
+        "backfill/<kind>",
         *(f"file/<fid>/{part}" for part in ("offer", "done", "<offset>")),
     }
     for topic in written:

@@ -1,7 +1,7 @@
 """Rows read from the outbox and not yet sent, lane by lane."""
 
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 from agent.core.model import Lane, Row
 from agent.delivery.buckets import Shares
@@ -18,6 +18,10 @@ class Ahead:
 
     def __bool__(self) -> bool:
         return bool(self._lanes)
+
+    def row_ids(self) -> Iterator[int]:
+        """Give the rows that are here."""
+        return (row.row_id for rows in self._lanes.values() for row in rows)
 
     def refill(self, rows: Sequence[Row]) -> None:
         """Take these in place of what is left of the last ones; the shares go on."""

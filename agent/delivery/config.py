@@ -96,6 +96,15 @@ class DeliveryConfig:
         Doc("PEM file of the authority that signed their certificates; empty: the system's."),
         ReadableFile(),
     ] = None
+    batch: Annotated[
+        Literal["auto", "off"],
+        Doc("Old telemetry compressed, many messages in one, where the centre signs for that."),
+    ] = "auto"
+    dictionary_path: Annotated[
+        Path | None,
+        Doc("Dictionary for these batches, made by `outpost dictionary`; the centre needs it too."),
+        ReadableFile(),
+    ] = None
     max_db_mb: Annotated[int, Doc("Share of the disk for the database, MiB."), Range(4, 65_536)] = (
         1024
     )

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from agent.core.clock import NS_PER_S, Clock
 from agent.core.model import Lane, Row
+from agent.delivery.batch import MOST_PLAIN_BYTES
 from agent.delivery.buckets import SHARES
 
 LIVE_S = 60
@@ -26,6 +27,7 @@ class Ask:
     exclude: Collection[int] = ()  # row ids in flight or waiting for their receipt
     held_topics: Collection[str] = ()  # nobody listens there, or the broker refuses it for now
     takes_receipted: bool = True  # whether rows that need a receipt may go
+    takes_late: bool = True  # whether what counts as backfill may go singly
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +59,8 @@ class LaneReader:
         """
         found: dict[Lane, list[int]] = {}
         for span in self._spans():
+            if span.counts_as is Lane.BACKFILL and not ask.takes_late:
+                continue
             found.setdefault(span.counts_as, []).extend(self._scan(span, ask.limit, ask))
         if Lane.BACKFILL in found:  # of three places, the oldest first, or one starves the others
             found[Lane.BACKFILL] = sorted(found[Lane.BACKFILL])[: max(1, ask.limit // 2)]
@@ -64,6 +68,34 @@ class LaneReader:
         return self._rows(
             [(row_id, lane) for lane, count in counts.items() for row_id in found[lane][:count]]
         )
+
+    def take_late(self, limit: int, after_id: int, exclude: Collection[int]) -> list[Row]:
+        """Give up to `limit` rows that count as backfill and need no receipt, by their ids.
+
+        They are of one lane and together not much larger than a batch may be.
+        """
+        rows: list[Row] = []
+        for span in self._spans():
+            if span.counts_as is Lane.BACKFILL and not rows:
+                rows = self._late(span, limit, after_id, exclude)
+        return rows
+
+    def _late(self, span: _Span, limit: int, after_id: int, exclude: Collection[int]) -> list[Row]:
+        stored = self._connection.execute(
+            "SELECT id, message_id, topic, payload, needs_receipt, is_retained, tries FROM outbox"
+            " WHERE quarantine IS NULL AND lane = ? AND id > ? AND id < ? AND needs_receipt = 0"
+            " ORDER BY id LIMIT ?",
+            (span.lane, max(span.after_id, after_id), span.before_id, limit),
+        )
+        rows: list[Row] = []
+        size_bytes = 0
+        for row in stored:
+            size_bytes += len(row["payload"])
+            if rows and size_bytes > MOST_PLAIN_BYTES:
+                break
+            if row["id"] not in exclude:
+                rows.append(_row(row, Lane.BACKFILL))
+        return rows
 
     def _spans(self) -> Iterator[_Span]:
         live_from = self._live_from()

@@ -16,6 +16,8 @@ from agent.core.errors import IntegrityError, MalformedMessage, OutboxFull, Upli
 from agent.core.model import Lane, Message, Row
 from agent.core.wire import Json, Topics
 from agent.delivery.ahead import PACKET_BYTES, Ahead, packet_bytes
+from agent.delivery.batch import Batch
+from agent.delivery.batching import Batching, forms
 from agent.delivery.config import BrokerConfig, DeliveryConfig
 from agent.delivery.lanes import Ask, LaneReader
 from agent.delivery.link import Link, LinkStatus, SessionFactory
@@ -43,6 +45,7 @@ FORGET_ROWS = 100  # deleted at once
 MOST_AWAITED = 500  # rows taken by the broker and not yet signed for
 MOST_RETAINED = 256
 WINDOW_BYTES = 256 * 1024  # an alarm never stands behind more than this
+MOST_TOPIC_BYTES = 256  # of a batch, with the header
 MOST_TRIES = 5
 URGENT = (Lane.ALARM, Lane.STATE)
 NOBODY_LISTENING = 0x10
@@ -76,10 +79,11 @@ class UplinkStatus:
 
 @dataclass(slots=True)
 class _Sent:
-    row: Row | None  # None: repeated retained state, which is not stored
+    row: Row | None  # None: repeated retained state, which is not stored, or a batch
     at_ns: int
     size_bytes: int
     is_receipted: bool = False
+    batch: Batch | None = None
 
 
 @dataclass(slots=True)
@@ -129,6 +133,7 @@ class Uplink:
         self._pause = Pause()
         self._meter = Meter(ScheduleConfig(), clock)
         self._awaited = AwaitedReceipts(config.receipt_timeout_s)
+        self._batching = Batching(forms(config), config.receipt_timeout_s)
         self._complaints = Complaints(_log)
         self._full = Complaints(_log)
         self._aside: set[int] = set()  # in this run, whether or not there was room to mark it
@@ -198,6 +203,7 @@ class Uplink:
         self._flight = _Flight(min(self._config.window, session.receive_maximum))
         self._holds.reconnected(now_ns)
         self._release(session, now_ns)
+        self._batching.reconnected(session_present=session.session_present)
         if not session.session_present:
             self._awaited.forget_all()
         session.subscribe((self._topics.receipt, *(f"{root}+" for root in self._ears)))
@@ -230,9 +236,12 @@ class Uplink:
             self._awaited.receipted(self._again.popleft())
         while self._retried:
             self._aside.difference_update(self._retried.popleft())
+        self._batching.check(now_ns)
+        self._gather(reader, now_ns)
         if flight.is_stale(reader.version(), now_ns):
             flight.refill(reader.take(self._ask(now_ns)), now_ns)
         self._send(session)
+        self._send_batches(session, reader)
         for event in session.poll(IDLE_S):
             self._take(event)
         now_ns = self._clock.mono_ns()
@@ -250,6 +259,7 @@ class Uplink:
             exclude=waiting | self._aside | self._flight.row_ids() | frozenset(self._flight.forget),
             held_topics=self._holds.held(now_ns),
             takes_receipted=len(waiting) < MOST_AWAITED,
+            takes_late=not self._batching,
         )
 
     def _send(self, session: Session) -> None:
@@ -276,6 +286,27 @@ class Uplink:
             return True
         return self._flight.has_room_for(row) and self._meter.may_row(packet_bytes(row))
 
+    def _gather(self, reader: LaneReader, now_ns: int) -> None:
+        """Make batches of what counts as backfill, before it is looked at for going singly."""
+        batching = self._batching
+        if batching.wants_rows(now_ns):
+            exclude = {*self._ask(now_ns).exclude, *self._flight.ahead.row_ids()}
+            rows = reader.take_late(batching.most_rows, batching.after_id, exclude)
+            batching.offer(rows, self._topics.root, now_ns)
+
+    def _send_batches(self, session: Session, reader: LaneReader) -> None:
+        flight, now_ns = self._flight, self._clock.mono_ns()
+        while flight.has_room() and self._pause.is_over(now_ns):
+            self._gather(reader, now_ns)
+            most_bytes = session.max_packet_bytes - MOST_TOPIC_BYTES
+            batch = self._batching.next(most_bytes, self._meter.may_row, now_ns)
+            if batch is None:
+                return
+            token = session.publish(self._topics.up(f"backfill/{batch.kind}"), batch.payload)
+            flight.launched(token, _Sent(None, now_ns, len(batch.payload), batch=batch))
+            self._counts.published += 1
+            self._meter.sent_row(len(batch.payload) + MOST_TOPIC_BYTES, is_urgent=False)
+
     def _publish(self, session: Session, topic: str, payload: bytes, row: Row | None) -> None:
         is_retained = row is None or row.is_retained
         token = session.publish(topic, payload, is_retained=is_retained)
@@ -297,7 +328,9 @@ class Uplink:
             raise UplinkDown(event.reason)
         if isinstance(event, Acked):
             sent = self._flight.landed(event.token)
-            if sent is not None and sent.row is not None and not sent.is_receipted:
+            if sent is not None and sent.batch is not None:
+                self._acked_batch(sent.batch, event.code)
+            elif sent is not None and sent.row is not None and not sent.is_receipted:
                 self._acked(sent.row, event.code)
         elif event.topic == self._topics.receipt:
             self._receipt(event.payload)
@@ -325,12 +358,25 @@ class Uplink:
         if code >= FAILED and self._outbox.keep(row.row_id) >= MOST_TRIES:
             self._set_aside(row, f"refused by the broker: {reason_words(code)}")
 
+    def _acked_batch(self, batch: Batch, code: int) -> None:
+        now_ns = self._clock.mono_ns()
+        if code == QUOTA_EXCEEDED:
+            self._pause.extend(now_ns)
+            self._batching.returned(batch)
+        elif code == NOBODY_LISTENING or code >= FAILED:
+            self._batching.fail(reason_words(code), now_ns)
+        else:
+            self._pause.clear()
+            self._batching.acked(batch, now_ns)
+
     def _receipt(self, payload: bytes) -> None:
         try:
             ids = self._check_receipt(wire.decode("row_receipt", payload))
         except IntegrityError as error:
             self._complaints.add("receipt ignored", self._clock.mono_ns(), reason=error)
             return
+        if row_ids := self._batching.receipted(ids):
+            self._counts.receipted += self._outbox.accept(row_ids)
         self._counts.receipted += self._outbox.accept_receipt(ids)
         self._awaited.receipted(ids)
         self._flight.receipted(frozenset(ids))
@@ -425,4 +471,4 @@ class _Flight:
 
 
 def _is_backfill(sent: _Sent) -> bool:
-    return sent.row is not None and sent.row.lane is Lane.BACKFILL
+    return sent.batch is not None or (sent.row is not None and sent.row.lane is Lane.BACKFILL)

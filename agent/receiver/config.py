@@ -62,6 +62,7 @@ class ReceiverConfig:
     rate_bytes_per_s: int = 0  # 0: no limit
     ack_timeout_s: float = 30.0  # unacknowledged by the broker for so long: a new connection
     rotations: Sequence[Mapping[str, Any]] = ()  # how the key came about, if it is not the first
+    dictionaries_dir: Path | None = None  # of zstd, for batches; None: dictionaries/ in the store
     replay_after_s: float = 60.0  # how long a missing number may be on its way
     bulk: BulkConfig | None = None
 

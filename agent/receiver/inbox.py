@@ -53,7 +53,24 @@ def read(topic: wire.Address, payload: bytes) -> Incoming:
     Raises:
         MalformedMessage: naming what is wrong.
     """
-    envelope = wire.decode("envelope", payload)
+    return _checked(topic, wire.decode("envelope", payload), payload)
+
+
+def read_line(topic: wire.Address, line: bytes) -> Incoming:
+    """Check an envelope out of a batch as if it had come alone, on a topic of its own.
+
+    Raises:
+        MalformedMessage: naming what is wrong.
+    """
+    envelope = wire.decode("envelope", line)
+    kind: str = envelope["kind"]
+    if topic.rest[1:] != (kind.partition("/")[0],):
+        raise MalformedMessage(f"kind {kind!r} in a batch on {'/'.join(topic.rest)!r}")
+    alone = wire.Address(topic.site, topic.device, tuple(kind.split("/")))
+    return _checked(alone, envelope, line)
+
+
+def _checked(topic: wire.Address, envelope: wire.Json, payload: bytes) -> Incoming:
     if envelope["device"] != topic.device:
         raise MalformedMessage(f"envelope of {envelope['device']!r} on a topic of {topic.device!r}")
     if envelope["kind"] != "/".join(topic.rest):

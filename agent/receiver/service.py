@@ -4,9 +4,10 @@ A PUBACK goes out before anything is on our disk, so it promises nothing: device
 they hold a signed receipt, and everything here may be repeated.
 """
 
+import re
 import threading
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from agent.core import log, wire
 from agent.core.clock import NS_PER_S, Clock
@@ -19,6 +20,7 @@ from agent.core.errors import (
 )
 from agent.core.store import Store
 from agent.core.wire import Address, Topics
+from agent.delivery.batch import batch_id
 from agent.delivery.link import Link, SessionFactory
 from agent.delivery.session import (
     Acked,
@@ -35,11 +37,12 @@ from agent.receiver.archive import Full, Refused, is_full
 from agent.receiver.config import ReceiverConfig
 from agent.receiver.files import Answer, Files
 from agent.receiver.identity import Words
-from agent.receiver.inbox import Inbox, Incoming, read
+from agent.receiver.inbox import Inbox, Incoming, read, read_line
 from agent.receiver.registry import Registry
 from agent.receiver.rejects import Rejects
 from agent.receiver.replay import Replays
 from agent.receiver.rows import RowReceipts
+from agent.receiver.unpack import Unpacker, is_batch
 
 UP = (
     "birth",
@@ -54,11 +57,19 @@ UP = (
     "command/+/status",
     "file/+/+",
 )
+_ALONE = re.compile(  # kinds of envelopes
+    "|".join(
+        part.replace("+", "[^/]+")
+        for part in UP
+        if part.partition("/")[0] not in ("death", "file", "backfill")
+    )
+)
 OURS = ("need", "receipt")  # our own answers come back: file/+/+ covers them
 RECONNECT_MAX_S = 10.0
 POLL_S, BUSY_POLL_S = 0.2, 0.02
 MOST_WAITING = 10_000  # answers; devices ask again for those beyond
 MAX_OFFSET_DIGITS = 16
+MOST_BATCHES = 4  # between two answers
 MAX_INCOMING_BYTES = 2 << 20
 MS_PER_S = 1000
 _FID_HEX = 32
@@ -96,6 +107,7 @@ class Receiver:
         self._rejects = Rejects(store, clock)
         self._words = Words(config, key, store, clock)
         self._out: deque[tuple[str, bytes, bool]] = deque(maxlen=MOST_WAITING)
+        self._unpacker = Unpacker(config.dictionaries_dir or config.store_dir / "dictionaries")
         self._clock = clock
         self._no_room: set[tuple[str, str]] = set()  # whose chunks are not taken until an offer
         self._in_flight: dict[int, int] = {}  # token: when it went, oldest first
@@ -125,10 +137,11 @@ class Receiver:
         self._in_flight.clear()
         self._words.reconnected()
         while not stop.is_set():
-            self._turn(session.poll(BUSY_POLL_S if self.is_busy else POLL_S))
-            self._send(session)
+            for events in _portions(session.poll(BUSY_POLL_S if self.is_busy else POLL_S)):
+                self._turn(events)
+                self._send(session)
+                progress()
             self._check_overdue()
-            progress()
 
     def _turn(self, events: Sequence[SessionEvent]) -> None:
         self._take([found for found in events if isinstance(found, Received)])
@@ -156,42 +169,50 @@ class Receiver:
 
     def _take(self, received: Iterable[Received]) -> None:
         messages: list[Incoming] = []
+        batches: list[tuple[str, str]] = []  # devices and ids
         for found in received:
             try:
-                messages += self._take_one(found)
+                taken, batch = self._take_one(found)
             except (AgentError, OSError) as error:
                 self._rejects.add(found.topic, _device(found.topic), str(error))
-        if messages:
-            self._keep(messages)
+                continue
+            messages += taken
+            batches += [(_device(found.topic), batch)] if batch else []
+        if messages and not self._keep(messages):
+            return
+        for device, batch in batches:
+            self._rows.add(device, batch)
 
-    def _keep(self, messages: list[Incoming]) -> None:
+    def _keep(self, messages: list[Incoming]) -> bool:
+        """Store messages and sign for them; false if the disk refuses."""
         try:
             self._inbox.keep(messages)
         except StorageError as error:
             _log.error("messages not stored, no receipt", messages=len(messages), reason=error)
-            return
+            return False
         except MalformedMessage as error:
-            self._keep_each(messages, error)
-            return
+            return self._keep_each(messages, error)
         for message in messages:
             if message.wants_receipt:
                 self._rows.add(message.envelope["device"], message.envelope["id"])
+        return True
 
-    def _keep_each(self, messages: list[Incoming], error: MalformedMessage) -> None:
+    def _keep_each(self, messages: list[Incoming], error: MalformedMessage) -> bool:
         """One that the index refuses must not take the others down."""
         if len(messages) > 1:
-            for message in messages:
-                self._keep([message])
-            return
+            half = len(messages) // 2
+            return self._keep(messages[:half]) and self._keep(messages[half:])
         envelope = messages[0].envelope
         topics = Topics(self._config.site, envelope["device"])
         self._rejects.add(topics.up(envelope["kind"]), envelope["device"], str(error))
+        return True
 
-    def _take_one(self, found: Received) -> list[Incoming]:
+    def _take_one(self, found: Received) -> tuple[list[Incoming], str]:
+        """Give what is to be stored, and the id of the batch that it came in, if it did."""
         topic = wire.address(found.topic)
         is_ours = topic.rest == ("receipt",) or (topic.rest[0] == "file" and topic.rest[-1] in OURS)
         if is_ours or not found.payload:
-            return []
+            return [], ""
         key = self._registry.key(topic.device)
         if key is None:
             raise MalformedMessage(f"device {topic.device[:63]!r} is not registered")
@@ -199,14 +220,26 @@ class Receiver:
         if topic.rest == ("death",):
             wire.decode("death", found.payload)
             _log.warning("device gone", device=topic.device)
-            return []
+            return [], ""
         if topic.rest[0] == "file":
             self._take_file(topic, found.payload, key)
-            return []
-        message = read(topic, found.payload)
-        if topic.rest[0] == "command":
-            replay.check_answer(message.envelope, key)
-        return [message]
+            return [], ""
+        if topic.rest[0] == "backfill" and is_batch(found.payload):
+            return self._take_batch(found, topic, key), batch_id(found.payload)
+        return [_proven(read(topic, found.payload), key)], ""
+
+    def _take_batch(self, found: Received, topic: Address, key: PublicKey) -> list[Incoming]:
+        """Take what is good of a batch: a bad line costs the others nothing."""
+        messages = []
+        for line in self._unpacker.lines(found.payload):
+            try:
+                message = _proven(read_line(topic, line), key)
+                if not _ALONE.fullmatch(message.envelope["kind"]):
+                    raise MalformedMessage(f"kind {message.envelope['kind']!r} in a batch")
+                messages.append(message)
+            except AgentError as error:
+                self._rejects.add(found.topic, topic.device, str(error))
+        return messages
 
     def _tell(self, device: str) -> None:
         """Say, once on each connection, what the device is to know."""
@@ -281,6 +314,26 @@ class Receiver:
         limit_s = self._config.ack_timeout_s
         if oldest_ns is not None and self._clock.mono_ns() - oldest_ns > limit_s * NS_PER_S:
             raise UplinkDown(f"no acknowledgement in {limit_s:g} s")
+
+
+def _portions(events: Sequence[SessionEvent]) -> Iterator[list[SessionEvent]]:
+    """Cut events after every few batches, which are much more work than other messages."""
+    portion: list[SessionEvent] = []
+    batches = 0
+    for found in events:
+        portion.append(found)
+        batches += isinstance(found, Received) and "/backfill/" in found.topic
+        if batches >= MOST_BATCHES:
+            yield portion
+            portion, batches = [], 0
+    yield portion
+
+
+def _proven(message: Incoming, key: PublicKey) -> Incoming:
+    """Check what a device has signed in its message."""
+    if message.envelope["kind"].startswith("command/"):
+        replay.check_answer(message.envelope, key)
+    return message
 
 
 def _decoded(schema: str, payload: bytes) -> wire.Json:

@@ -1,0 +1,182 @@
+"""Which batches are under way, and whether to make more: the centre's receipts decide.
+
+The first batch goes alone. Once the centre has signed for one, many may be under way; without a
+receipt in time, or where the broker has nobody to give them to, rows go singly again and a batch
+is tried later. Every instant is a parameter, in monotonic nanoseconds.
+"""
+
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
+from itertools import chain
+
+from agent.core import log
+from agent.core.clock import NS_PER_S
+from agent.core.errors import ConfigError
+from agent.core.model import Row
+from agent.delivery.batch import LEAST_ROWS, MOST_ROWS, Batch, Compress, compressor, groups, pack
+from agent.delivery.config import DeliveryConfig
+
+MOST_FLYING = 4  # not yet acknowledged by the broker
+MOST_FLYING_BYTES = 32 * 1024  # with less, one more may go: an alarm stands behind these
+MOST_OPEN = 16  # without a receipt
+LOOK_S = 1.0  # rows grow old without any commit
+FIRST_REST_S = 60.0
+MOST_REST_S = 3600.0
+
+_log = log.get(__name__)
+
+Form = Callable[[], Compress]
+"""Makes what makes frames, at first use; ConfigError where it cannot."""
+
+
+def forms(config: DeliveryConfig) -> tuple[Form, ...]:
+    """Give the ways to make batches that a configuration allows, the best one first."""
+    if config.batch == "off":
+        return ()
+    if config.dictionary_path is None:
+        return (compressor,)
+    return (partial(compressor, config.dictionary_path), compressor)
+
+
+class Batching:
+    """Batches from their making to their receipt; `forms` are the ways to make them, best first."""
+
+    def __init__(self, forms: Sequence[Form], receipt_timeout_s: float) -> None:
+        self._forms = forms
+        self._form = 0
+        self._compress: Compress | None = None
+        self._timeout_ns = int(receipt_timeout_s * NS_PER_S)
+        self._ready: deque[Batch] = deque()
+        self._flying: dict[str, Batch] = {}
+        self._awaited: dict[str, tuple[int, Batch]] = {}  # with when the receipt is due
+        self._is_proven = False
+        self._rest_s = 0.0
+        self._rest_until_ns = 0
+        self._look_ns = 0
+        self.most_rows = MOST_ROWS  # in the next one
+
+    def __len__(self) -> int:
+        return len(self._ready) + len(self._flying) + len(self._awaited)
+
+    @property
+    def after_id(self) -> int:
+        """The highest row under way, 0 without any: rows are batched in the order of their ids."""
+        awaited = (batch for _, batch in self._awaited.values())
+        batches = chain(self._ready, self._flying.values(), awaited)
+        return max((batch.row_ids[-1] for batch in batches), default=0)
+
+    def wants_rows(self, now_ns: int) -> bool:
+        """Whether a look at old rows is due."""
+        return (
+            self._form < len(self._forms)
+            and not self._ready
+            and len(self) < (MOST_OPEN if self._is_proven else 1)
+            and now_ns >= max(self._rest_until_ns, self._look_ns)
+        )
+
+    def offer(self, rows: Sequence[Row], root: str, now_ns: int) -> None:
+        """Make batches of old rows; what is left of them goes singly when no batch is under way."""
+        large = {
+            kind: group for kind, group in groups(rows, root).items() if len(group) >= LEAST_ROWS
+        }
+        compress = self._compressor(now_ns) if large else None
+        if compress is None:
+            self._look_ns = now_ns + int(LOOK_S * NS_PER_S)
+            return
+        self._ready.extend(pack(kind, group, compress) for kind, group in large.items())
+
+    def next(self, most_bytes: int, may_go: Callable[[int], bool], now_ns: int) -> Batch | None:
+        """Give a batch to send now; if it is larger than `most_bytes`, smaller ones come later.
+
+        Args:
+            most_bytes: what the broker takes.
+            may_go: whether so many bytes may go now.
+            now_ns: now.
+        """
+        is_full = len(self._flying) >= MOST_FLYING or (
+            sum(len(batch.payload) for batch in self._flying.values()) >= MOST_FLYING_BYTES
+        )
+        if is_full or not self._ready:
+            return None
+        batch = self._ready[0]
+        if len(batch.payload) > most_bytes:
+            self._shrink(batch, most_bytes, now_ns)
+            return None
+        if not may_go(len(batch.payload)):
+            return None
+        self._ready.popleft()
+        self._flying[batch.batch_id] = batch
+        return batch
+
+    def acked(self, batch: Batch, now_ns: int) -> None:
+        """Wait for the receipt of a batch: the broker has taken it."""
+        if self._flying.pop(batch.batch_id, None) is not None:
+            self._awaited[batch.batch_id] = (now_ns + self._timeout_ns, batch)
+
+    def returned(self, batch: Batch) -> None:
+        """Let go of a batch that the broker has no room for: its rows are read again."""
+        self._flying.pop(batch.batch_id, None)
+
+    def receipted(self, ids: Iterable[str]) -> list[int]:
+        """Give the rows of those batches that the centre has signed for."""
+        gone: list[int] = []
+        for name in ids:
+            _, batch = self._awaited.pop(name, (0, self._flying.get(name)))
+            if batch is not None:
+                self._flying.pop(name, None)
+                gone += batch.row_ids
+        if gone:
+            self._is_proven, self._rest_s, self._look_ns = True, 0.0, 0
+        return gone
+
+    def check(self, now_ns: int) -> None:
+        """Give up when a receipt is overdue."""
+        due_ns, _ = next(iter(self._awaited.values()), (now_ns + 1, None))
+        if due_ns <= now_ns:
+            self.fail("no receipt of the centre", now_ns)
+
+    def fail(self, reason: str, now_ns: int) -> None:
+        """Give up the batches under way: the next form is tried, after the last one comes a rest.
+
+        What is still to come for them, receipts too, is nobody's.
+        """
+        self.forget_all()
+        self._is_proven, self._compress = False, None
+        self._form += 1
+        if self._form < len(self._forms):
+            _log.warning("batches without a dictionary from now on", reason=reason)
+            return
+        self._form = 0
+        self._rest_s = min(max(FIRST_REST_S, 2 * self._rest_s), MOST_REST_S)
+        self._rest_until_ns = now_ns + int(self._rest_s * NS_PER_S)
+        _log.info("no batches for a while", rest_s=self._rest_s, reason=reason)
+
+    def reconnected(self, *, session_present: bool) -> None:
+        """Begin anew with what the broker has not taken; with all, where it has forgotten too."""
+        awaited = self._awaited if session_present else {}
+        self.forget_all()
+        self._awaited = awaited
+        self._look_ns = 0
+        self.most_rows = MOST_ROWS
+
+    def forget_all(self) -> None:
+        """Let go of every batch: the rows are read again."""
+        self._ready.clear()
+        self._flying = {}
+        self._awaited = {}
+
+    def _compressor(self, now_ns: int) -> Compress | None:
+        if self._compress is None:
+            try:
+                self._compress = self._forms[self._form]()
+            except ConfigError as error:
+                self.fail(str(error), now_ns)
+        return self._compress
+
+    def _shrink(self, batch: Batch, most_bytes: int, now_ns: int) -> None:
+        self._ready.clear()
+        self.most_rows = len(batch.row_ids) // 2
+        if self.most_rows < LEAST_ROWS:
+            self.most_rows = MOST_ROWS
+            self.fail(f"broker takes {most_bytes} bytes", now_ns)
