@@ -221,7 +221,7 @@ def test_backfill_takes_at_most_half_the_window(outbox, store, clock, tmp_path):
     put_samples(outbox, 100)
     later = Outbox(store, TOPICS, clock, boot=2)
     with StubBroker(acks=lambda _: None) as stub:
-        worker = uplink(stub.port, later, tmp_path, window=20)
+        worker = uplink(stub.port, later, tmp_path, window=20, batch="off")
         with Running(worker):
             until(lambda: stub.most_unacked >= 12)
             time.sleep(0.2)
