@@ -1,8 +1,9 @@
 """Which batches are under way, and whether to make more: the centre's receipts decide.
 
-The first batch goes alone. Once the centre has signed for one, many may be under way; without a
-receipt in time, or where the broker has nobody to give them to, rows go singly again and a batch
-is tried later. Every instant is a parameter, in monotonic nanoseconds.
+The first batch goes alone. Once the centre has signed for one, many may be under way. Without a
+receipt in time one goes alone again, and without one for that, or where the broker has nobody to
+give it to, rows go singly and a batch is tried later. Every instant is a parameter, in monotonic
+nanoseconds.
 """
 
 from collections import deque
@@ -118,6 +119,11 @@ class Batching:
         """Let go of a batch that the broker has no room for: its rows are read again."""
         self._flying.pop(batch.batch_id, None)
 
+    def refused(self, batch: Batch, reason: str, now_ns: int) -> None:
+        """Give up: the broker does not take a batch; what it says of others then is old news."""
+        if batch.batch_id in self._flying:
+            self.fail(reason, now_ns)
+
     def receipted(self, ids: Iterable[str]) -> list[int]:
         """Give the rows of those batches that the centre has signed for."""
         gone: list[int] = []
@@ -131,10 +137,15 @@ class Batching:
         return gone
 
     def check(self, now_ns: int) -> None:
-        """Give up when a receipt is overdue."""
+        """Send again what is overdue, as one batch; if that has no receipt either, give up."""
         due_ns, _ = next(iter(self._awaited.values()), (now_ns + 1, None))
-        if due_ns <= now_ns:
+        if due_ns > now_ns:
+            return
+        if not self._is_proven:
             self.fail("no receipt of the centre", now_ns)
+            return
+        self.forget_all()
+        self._is_proven = False
 
     def fail(self, reason: str, now_ns: int) -> None:
         """Give up the batches under way: the next form is tried, after the last one comes a rest.

@@ -364,7 +364,7 @@ class Uplink:
             self._pause.extend(now_ns)
             self._batching.returned(batch)
         elif code == NOBODY_LISTENING or code >= FAILED:
-            self._batching.fail(reason_words(code), now_ns)
+            self._batching.refused(batch, reason_words(code), now_ns)
         else:
             self._pause.clear()
             self._batching.acked(batch, now_ns)
