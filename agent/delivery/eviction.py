@@ -9,12 +9,15 @@ from itertools import groupby
 from agent.core import log
 from agent.core.clock import NS_PER_MS
 from agent.core.model import Lane, Message
+from agent.core.wire import Topics
 from agent.delivery import removals, thinning
 from agent.delivery.removals import MOST_TOLD, Span
 from agent.delivery.thinning import NO_END, Block, Candidate, Progress
 
 BLOCK_ROWS = 500
-MOST_BLOCKS = 20  # a transaction, unless it is still too full after them
+LEAST_ROWS = 64  # to be thinned, while there are others: one in four of a few is most of them
+MOST_BLOCKS = 5  # a transaction, so that no alarm waits long, unless it is still too full
+RECORDS_SHARE = 0.05  # of the database, for records that wait; what older ones told is asked for
 HIGH_WATER = 0.90  # of the database's bound: telemetry goes, so that events still find room
 LOW_WATER = 0.85
 GAP_KIND = "state/outbox"
@@ -35,13 +38,13 @@ def fill(connection: sqlite3.Connection) -> float:
     return (pages - free) / most
 
 
-def make_room(connection: sqlite3.Connection, beat_topic: str) -> list[Message]:
+def make_room(connection: sqlite3.Connection, topics: Topics) -> list[Message]:
     """Remove rows until there is room, if that is lacking; gives the records of it, to be put."""
     if fill(connection) < HIGH_WATER:
         return []
     progress, gone, since_utc_ns, done = _progress(connection), [], NO_END, 0
     while (now := fill(connection)) > LOW_WATER and (done < MOST_BLOCKS or now >= HIGH_WATER):
-        progress, block, rows = _next(connection, progress, beat_topic)
+        progress, block, rows = _next(connection, progress, topics.up("beat"))
         if block is None:
             break
         victims = _victims(block, rows)
@@ -49,6 +52,8 @@ def make_room(connection: sqlite3.Connection, beat_topic: str) -> list[Message]:
         since_utc_ns = min((row["created_utc_ns"] for row in victims), default=since_utc_ns)
         done += 1
     _keep_progress(connection, progress)
+    if gone:
+        gone += _removed(connection, _old_records(connection, topics.up(GAP_KIND)))
     told = records("evicted", since_utc_ns, removals.together(gone))
     for record in told:
         _log.warning("messages evicted", detail=record.body["detail"])
@@ -81,10 +86,12 @@ def _next(
 ) -> tuple[Progress, Block | None, list[sqlite3.Row]]:
     """Find the next rows; gives how far everything is once they are dealt with."""
     (newest_id,) = connection.execute("SELECT coalesce(max(id), 0) FROM outbox").fetchone()
-    for known in (progress, thinning.afresh(progress)):
+    for known, least in ((progress, LEAST_ROWS), (progress, 1), (thinning.afresh(progress), 1)):
         found = known
         for block in thinning.blocks(known):
             rows = _rows(connection, block, beat_topic)
+            if block.is_thinned and 0 < len(rows) < least:
+                continue
             is_end = len(rows) < BLOCK_ROWS
             last_id = min(block.last_id, newest_id) if is_end else rows[-1]["id"]
             found = thinning.moved(found, block, last_id)
@@ -116,6 +123,23 @@ def _victims(block: Block, rows: list[sqlite3.Row]) -> list[sqlite3.Row]:
     ]
     chosen = set(thinning.thinned(candidates))
     return [row for row in rows if row["id"] in chosen]
+
+
+def _old_records(connection: sqlite3.Connection, topic: str) -> list[int]:
+    """Give the records that are too much: what they told is known without them, to be asked for."""
+    (most_pages,) = connection.execute("PRAGMA max_page_count").fetchone()
+    (page_bytes,) = connection.execute("PRAGMA page_size").fetchone()
+    room_bytes = most_pages * page_bytes * RECORDS_SHARE
+    old = []
+    for row in connection.execute(
+        "SELECT id, length(payload) AS size_bytes FROM outbox INDEXED BY outbox_by_lane"
+        " WHERE quarantine IS NULL AND lane = 'state' AND topic = ? ORDER BY id DESC",
+        (topic,),
+    ):
+        room_bytes -= row["size_bytes"]
+        if room_bytes < 0:
+            old.append(row["id"])
+    return old
 
 
 def _removed(connection: sqlite3.Connection, row_ids: list[int]) -> list[Span]:

@@ -219,7 +219,7 @@ class Outbox:
         return seq
 
     def _make_room(self, connection: sqlite3.Connection, message: Message) -> None:
-        for record in eviction.make_room(connection, self.topics.up("beat")):
+        for record in eviction.make_room(connection, self.topics):
             self._insert(connection, record)
         if message.lane in eviction.LANES and eviction.fill(connection) >= HIGH_WATER:
             raise OutboxFull(
