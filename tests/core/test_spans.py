@@ -3,7 +3,7 @@
 import itertools
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from agent.core import spans
@@ -21,6 +21,7 @@ def members(runs):
     return {number for first, last in runs for number in range(first, last + 1)}
 
 
+@settings(deadline=None)
 @given(NUMBERS | FAR)
 def test_pieces_hold_what_was_put_in(numbers):
     runs = spans.joined(numbers)
@@ -35,6 +36,7 @@ def test_pieces_hold_what_was_put_in(numbers):
         assert piece.marks is None or piece.last - piece.first < MOST_MARKED
 
 
+@settings(deadline=None)
 @given(RUNS)
 def test_long_runs_stand_for_themselves(runs):
     found = spans.pieces(spans.merged(runs))
@@ -43,6 +45,7 @@ def test_long_runs_stand_for_themselves(runs):
         assert before.last < after.first
 
 
+@settings(deadline=None)
 @given(RUNS, RUNS)
 def test_both_and_without_are_those_of_sets(left, right):
     ours, theirs = spans.merged(left), spans.merged(right)

@@ -4,7 +4,7 @@ import json
 import sqlite3
 from contextlib import closing
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from agent.core.model import Lane, Message
@@ -49,6 +49,7 @@ def test_removed_numbers_are_kept_as_few_spans_and_bounded(store, monkeypatch):
     assert within(1, 99_999, boot=2) == within(1, 99_999, lane="alarm") == {}
 
 
+@settings(deadline=None)
 @given(
     st.lists(
         st.tuples(st.sampled_from(("evicted", "dropped")), st.sets(st.integers(1, 9000))),

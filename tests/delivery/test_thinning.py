@@ -3,7 +3,7 @@
 import itertools
 from collections import Counter
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from agent.delivery import thinning
@@ -24,6 +24,7 @@ def stay(rows):
     return [row for row in rows if row.row_id not in gone]
 
 
+@settings(deadline=None)
 @given(st.lists(st.tuples(KINDS, st.integers(0, 1000), st.integers(1, 2)), max_size=200))
 def test_of_every_kind_at_least_one_stays_and_at_most_one_in_four(made):
     rows, now_ns = [], 0
@@ -35,6 +36,7 @@ def test_of_every_kind_at_least_one_stays_and_at_most_one_in_four(made):
         assert 1 <= kept[kind] <= -(-count // KEPT_OF)
 
 
+@settings(deadline=None)
 @given(st.integers(1, 400), st.integers(1, 10_000))
 def test_what_comes_evenly_stays_evenly(count, step_ns):
     rows = rows_of(*(("position", number * step_ns) for number in range(count)))
@@ -70,6 +72,7 @@ def test_the_order_is_thinned_again_and_again_then_whole_and_beats_first():
     assert [block.is_thinned for block in found] == [True] * 6 + [False] * 2
 
 
+@settings(deadline=None)
 @given(st.lists(st.integers(1, 60), min_size=1, max_size=12), st.integers(1, 200))
 def test_every_row_is_thinned_in_turn_and_gone_in_the_end(puts, block_rows):
     """A store of rows of one kind, as `eviction` works it: it empties, and in the right order."""

@@ -4,7 +4,7 @@ import sqlite3
 from contextlib import closing
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from agent.core.clock import SimClock
@@ -66,6 +66,7 @@ def because(reason, record=None):
     return gaps.Why(reason, record, 1000)
 
 
+@settings(deadline=None)
 @given(
     st.lists(st.integers(1, 40), unique=True, min_size=1),
     st.lists(st.tuples(st.integers(1, 40), st.integers(1, 40)), max_size=3),
