@@ -1,22 +1,15 @@
-"""Files past the broker: what the worker of the file link has to do with uploads, and no more.
-
-The uploader itself is loaded when the first parts come: few boxes ever need it.
-"""
-
-from typing import TYPE_CHECKING
+"""Files past the broker: what the worker of the file link has to do with uploads, and no more."""
 
 from agent.core import log
 from agent.core.clock import Clock
 from agent.core.wire import Json
+from agent.delivery.bulk import Uploads
 from agent.delivery.config import DeliveryConfig
 from agent.delivery.ledger import Ledger
 from agent.delivery.meter import Meter
 from agent.delivery.parts import check_url
 from agent.delivery.patience import Complaints
 from agent.delivery.sending import Harmed, Sending
-
-if TYPE_CHECKING:
-    from agent.delivery.bulk import Uploads
 
 _log = log.get(__name__)
 
@@ -29,7 +22,7 @@ class Detour:
         self._config = config
         self._clock = clock
         self._complaints = Complaints(_log)
-        self._uploads: Uploads | None = None
+        self._uploads = Uploads(config.bulk_ca_path, clock)
 
     @property
     def is_open(self) -> bool:
@@ -39,7 +32,7 @@ class Detour:
     @property
     def sent_bytes(self) -> int:
         """What went this way, since the start."""
-        return self._uploads.sent_bytes if self._uploads is not None else 0
+        return self._uploads.sent_bytes
 
     def check(self, need: Json) -> None:
         """Look where the parts of a need would go.
@@ -58,7 +51,7 @@ class Detour:
         Raises:
             Harmed: the file is not what it was.
         """
-        outcome = self._uploader.turn(sending, self._ledger.file(sending.transfer), meter)
+        outcome = self._uploads.turn(sending, self._ledger.file(sending.transfer), meter)
         if outcome is None:
             return
         if isinstance(outcome.error, Harmed):
@@ -71,13 +64,4 @@ class Detour:
 
     def drop(self, fid: str) -> None:
         """End a file's upload, if it is the one that runs."""
-        if self._uploads is not None:
-            self._uploads.drop(fid)
-
-    @property
-    def _uploader(self) -> "Uploads":
-        if self._uploads is None:
-            from agent.delivery.bulk import Uploads  # noqa: PLC0415 - brings http.client
-
-            self._uploads = Uploads(self._config.bulk_ca_path, self._clock)
-        return self._uploads
+        self._uploads.drop(fid)

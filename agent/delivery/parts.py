@@ -9,6 +9,7 @@ import ipaddress
 from collections.abc import Collection
 from dataclasses import dataclass, field
 
+from agent.core import web
 from agent.core.errors import HashMismatch, MalformedMessage
 from agent.core.wire import Json
 
@@ -70,8 +71,6 @@ def check_url(url: str, allowed: Collection[str]) -> None:
         MalformedMessage: it is no URL of http or https.
         ForbiddenHost: its host is not listed, or it is not https.
     """
-    from agent.core import web  # noqa: PLC0415 - brings http.client, which few boxes need
-
     where = web.place(url)
     names = {f"{where.host}:{where.port}"}
     if where.port == web.HTTPS_PORT:

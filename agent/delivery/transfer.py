@@ -406,7 +406,8 @@ class Transfers:
             raise MalformedMessage(f"need {fid}: no such file is open")
         if "refused" not in need or sending.phase is Phase.CHECK:
             try:
-                self._detour.check(need)
+                if sending.phase is Phase.ANSWER:
+                    self._detour.check(need)
             except ForbiddenHost as error:
                 self._refuse(sending, str(error))
                 return

@@ -2,8 +2,8 @@
 
 Nothing is believed of what a device or the server says: which parts are there is asked of the
 server, and what it has put together is read back and compared with the signed manifest before
-anything is signed. All of it in a thread of its own, for it waits for the server; the caller
-gets outcomes and answers the device.
+anything is signed. All of it in threads of its own, for it waits for the server; the caller gets
+outcomes and answers the device.
 """
 
 import json
@@ -25,6 +25,8 @@ from agent.receiver.offered import Offered
 from agent.receiver.s3 import MOST_PARTS, Bucket, NoSuchUpload, PartKept, Upload
 from agent.receiver.sigv4 import Credentials
 
+WORKERS: Final = 4  # reading a large file back must not keep the others waiting
+MOST_UPLOADS: Final = 64  # of one device; beyond, the longest untouched begins anew later
 PARTS_AT_ONCE: Final = 16  # in one need
 EXPIRY_S: Final = 3600
 STALE_MS: Final = 7 * 86_400_000
@@ -54,7 +56,9 @@ class Bulk:
         self._config = config
         self._site = site
         self._clock = clock
-        self._bucket = Bucket(config.endpoint, config.bucket, _credentials(config), clock)
+        self._credentials = _credentials(config)
+        self._of_thread = threading.local()
+        self._buckets: list[Bucket] = []
         self._pool: ThreadPoolExecutor | None = None
         self._stop = threading.Event()
         self._running: dict[tuple[str, str], tuple[Offered, Future[Outcome]]] = {}
@@ -98,15 +102,27 @@ class Bulk:
         """End what runs; devices ask again."""
         pool, self._pool = self._pool, None
         self._stop.set()
-        self._bucket.cut()
+        for bucket in self._buckets:
+            bucket.cut()
         if pool is not None:
             pool.shutdown(wait=True, cancel_futures=True)
         self._running.clear()
 
     @property
+    def _bucket(self) -> Bucket:
+        """The bucket as this worker speaks to it."""
+        found: Bucket | None = getattr(self._of_thread, "bucket", None)
+        if found is None:
+            config = self._config
+            found = Bucket(config.endpoint, config.bucket, self._credentials, self._clock)
+            self._of_thread.bucket = found
+            self._buckets.append(found)
+        return found
+
+    @property
     def _workers(self) -> ThreadPoolExecutor:
         if self._pool is None:
-            self._pool = ThreadPoolExecutor(1, thread_name_prefix="receiver-bulk")
+            self._pool = ThreadPoolExecutor(WORKERS, thread_name_prefix="receiver-bulk")
         return self._pool
 
     def _look(self, offered: Offered) -> Outcome:
@@ -180,6 +196,7 @@ class Bulk:
         return None if row is None else Upload(row["key"], row["upload_id"])
 
     def _begun(self, offered: Offered) -> Upload:
+        self._make_room(offered)
         upload = self._bucket.begin(self._key(offered))
         self._write(
             "INSERT OR REPLACE INTO bulk (device, fid, key, upload_id, offer, updated_utc_ms)"
@@ -189,9 +206,20 @@ class Bulk:
         )
         return upload
 
-    def _key(self, offered: Offered) -> str:
+    def _make_room(self, offered: Offered) -> None:
         device, _ = offered.ids
-        return f"{self._site}/{device}/{offered.clip_id}/{offered.offer['name']}"
+        with self._store.reading() as connection:
+            rows = connection.execute(
+                "SELECT * FROM bulk WHERE device = ? ORDER BY updated_utc_ms DESC", (device,)
+            ).fetchall()
+        for row in rows[MOST_UPLOADS - 1 :]:
+            self._abort(Upload(row["key"], row["upload_id"]))
+            self.forget(device, row["fid"])
+
+    def _key(self, offered: Offered) -> str:
+        """Name the object: no two transfers share one, so none spoils what another signed for."""
+        device, fid = offered.ids
+        return f"{self._site}/{device}/{offered.clip_id}/{fid}/{offered.offer['name']}"
 
     def _part_bytes(self, offered: Offered) -> int:
         """Give the size of a part; parts of another size count as missing."""

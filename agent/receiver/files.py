@@ -7,7 +7,6 @@ not sure of. Each answer is a `need` or a receipt, and every question may be rep
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from agent.core import log, wire
 from agent.core.clock import NS_PER_MS, NS_PER_S, Clock
@@ -18,14 +17,12 @@ from agent.evidence.keys import DeviceKey, PublicKey
 from agent.evidence.receipt import sign_file_receipt
 from agent.receiver.archive import Archive, Full, Refused, RefusedForGood, is_full
 from agent.receiver.assembly import FLUSH_BYTES, MOST_RANGES, Assembly
+from agent.receiver.bulk import Bulk, Outcome
 from agent.receiver.checks import Checks
 from agent.receiver.config import ReceiverConfig
 from agent.receiver.offered import Offered
 from agent.receiver.ranges import Ranges, Span
 from agent.receiver.records import Records
-
-if TYPE_CHECKING:
-    from agent.receiver.bulk import Bulk, Outcome
 
 FLUSH_NS = NS_PER_S
 MS_PER_DAY = 86_400_000
@@ -228,7 +225,7 @@ class Files:
         self._archive.keep_manifest(offer, place)
         return self._archive.link(other, place, sha256)
 
-    def _ask_bulk(self, bulk: "Bulk", offer: wire.Json, entry: wire.Json, clip_id: str) -> None:
+    def _ask_bulk(self, bulk: Bulk, offer: wire.Json, entry: wire.Json, clip_id: str) -> None:
         known = bulk.known(offer["device"], offer["fid"])
         if known is not None and not _is_same(known, offer):
             raise RefusedForGood(f"transfer {offer['fid']} stands for another file")
@@ -249,7 +246,7 @@ class Files:
             raise RefusedForGood(f"transfer {document['fid']} stands for another file")
         self._bulk.ask(Offered(offer, *self._promised(offer, key)))
 
-    def _bulk_judged(self, bulk: "Bulk", outcome: "Outcome") -> tuple[Answer | None, str]:
+    def _bulk_judged(self, bulk: Bulk, outcome: Outcome) -> tuple[Answer | None, str]:
         """Ask for parts, or sign for a whole that was read back and found right."""
         offer, clip_id = outcome.offered.offer, outcome.offered.clip_id
         device, fid = outcome.offered.ids
@@ -453,12 +450,8 @@ class Files:
         self._records.forget(assembly.device, assembly.fid)
 
 
-def _bulk(store: Store, config: ReceiverConfig, clock: Clock) -> "Bulk | None":
-    if config.bulk is None:
-        return None
-    from agent.receiver.bulk import Bulk  # noqa: PLC0415 - brings http.client
-
-    return Bulk(store, config.bulk, config.site, clock)
+def _bulk(store: Store, config: ReceiverConfig, clock: Clock) -> Bulk | None:
+    return None if config.bulk is None else Bulk(store, config.bulk, config.site, clock)
 
 
 def _content(document: wire.Json) -> tuple[str, int]:

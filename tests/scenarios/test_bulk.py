@@ -81,7 +81,8 @@ class Site:
             told["clip_id"], folder.relative_to(self.folder), [file], envelope, ["e" * 32]
         )
         (fid,) = self.store.write(lambda rows: enqueue(rows, handover, self.clock))
-        self.object_key = f"{TOPICS.site}/{TOPICS.device}/{told['clip_id']}/clip-1.mp4"
+        root = f"{TOPICS.site}/{TOPICS.device}/{told['clip_id']}"
+        self.object_key = f"{root}/{fid}/clip-1.mp4"
         return fid
 
     def transfers(self, **changes):
@@ -320,6 +321,20 @@ def test_a_stale_upload_is_aborted_and_begun_anew(site, s3):
         assert until(lambda: s3.aborted == [old], WAIT_S)
         with Running(site.transfers()):
             assert until(lambda: site.state(fid) == "receipted", WAIT_S)
+
+
+def test_one_device_has_only_so_many_uploads_begun(site, s3, monkeypatch):
+    monkeypatch.setattr("agent.receiver.bulk.MOST_UPLOADS", 2)
+    s3.trouble.slow_downs = 1000
+    fids = [site.seal(noise(SIZE_BYTES, seed=seed)) for seed in range(3)]
+    with site.receiver():
+        with Running(site.transfers()):
+            assert until(lambda: s3.aborted, WAIT_S)
+            assert len(s3.uploads) <= 2
+        s3.trouble.slow_downs = 0
+        monkeypatch.setattr("agent.receiver.bulk.MOST_UPLOADS", 64)
+        with Running(site.transfers()):
+            assert until(lambda: all(site.state(fid) == "receipted" for fid in fids), WAIT_S)
 
 
 @pytest.fixture
