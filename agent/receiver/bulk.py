@@ -58,6 +58,7 @@ class Bulk:
         self._clock = clock
         self._credentials = _credentials(config)
         self._of_thread = threading.local()
+        self._begins = threading.Lock()
         self._buckets: list[Bucket] = []
         self._pool: ThreadPoolExecutor | None = None
         self._stop = threading.Event()
@@ -196,14 +197,15 @@ class Bulk:
         return None if row is None else Upload(row["key"], row["upload_id"])
 
     def _begun(self, offered: Offered) -> Upload:
-        self._make_room(offered)
-        upload = self._bucket.begin(self._key(offered))
-        self._write(
-            "INSERT OR REPLACE INTO bulk (device, fid, key, upload_id, offer, updated_utc_ms)"
-            " VALUES (?, ?, ?, ?, ?, ?)",
-            *(*offered.ids, upload.key, upload.upload_id, json.dumps(offered.offer)),
-            self._clock.utc_ns() // NS_PER_MS,
-        )
+        with self._begins:  # or two workers would find the same room
+            self._make_room(offered)
+            upload = self._bucket.begin(self._key(offered))
+            self._write(
+                "INSERT OR REPLACE INTO bulk (device, fid, key, upload_id, offer, updated_utc_ms)"
+                " VALUES (?, ?, ?, ?, ?, ?)",
+                *(*offered.ids, upload.key, upload.upload_id, json.dumps(offered.offer)),
+                self._clock.utc_ns() // NS_PER_MS,
+            )
         return upload
 
     def _make_room(self, offered: Offered) -> None:
