@@ -48,6 +48,10 @@ class Shares:
             waiting: size of the first message of each lane that waits; at least one.
             now_ns: now.
         """
+        if len(waiting) == 1 and waiting.keys() == self._since_ns.keys():  # a backlog, mostly
+            (chosen,) = waiting
+            self._since_ns[chosen] = now_ns
+            return chosen
         urgent = next(lane for lane in self._purses if lane in waiting)
         is_alone = urgent not in self._since_ns  # it did not wait before: it stands for no storm
         for lane in self._purses:

@@ -72,6 +72,7 @@ class Meter:
         self._saved_metered_bytes = 0
         self._saved_ns = 0
         self._look_ns = 0
+        self._is_clock_right = False
         self._offset_ns: int | None = None  # of wall to monotonic when the clock was right
         self._rows_wait_ns = self._files_wait_ns = -WAITS_NS
         self._rows_since_ns: int | None = None  # none went although one waited
@@ -116,9 +117,14 @@ class Meter:
             self._saved_bytes = -1
             self._complaints.add("day's bytes not stored", self._saved_ns, reason=error)
 
+    @property
+    def has_cap(self) -> bool:
+        """Whether there is a cap of everything now."""
+        return self._allowed.total_bytes_per_s > 0
+
     def may_row(self, size_bytes: int) -> bool:
         """Say whether a row of telemetry or backfill may go now."""
-        if not self._allowed.total_bytes_per_s:
+        if not self.has_cap:
             return True
         now_ns = self._clock.mono_ns()
         with self._lock:
@@ -229,7 +235,8 @@ class Meter:
         ]
         window = [f"window {holds.window}"] if holds.window else []
         waits = [] if holds.files_go else ["files wait"]
-        said = ", ".join([*(caps or ["no cap"]), *window, *waits])
+        doubt = [] if self._is_clock_right or not self.is_set else ["the clock is not right yet"]
+        said = ", ".join([*(caps or ["no cap"]), *window, *waits, *doubt])
         if holds.until_utc_ns is not None:
             until = datetime.fromtimestamp(holds.until_utc_ns / NS_PER_S, UTC)
             said = f"{said} until {until:%Y-%m-%d %H:%M} UTC"
@@ -238,6 +245,7 @@ class Meter:
 
     def _decide(self, now_ns: int) -> None:
         utc_ns = self._right_utc_ns(now_ns)
+        self._is_clock_right = utc_ns is not None
         today = self._today
         if utc_ns is not None:
             day = local_day(self._config, utc_ns)

@@ -284,7 +284,9 @@ class Uplink:
         """Whether a row may go now: no cap holds up an alarm or a state."""
         if row.lane in URGENT:
             return True
-        return self._flight.has_room_for(row) and self._meter.may_row(packet_bytes(row))
+        if not self._flight.has_room_for(row):
+            return False
+        return not self._meter.has_cap or self._meter.may_row(packet_bytes(row))
 
     def _gather(self, reader: LaneReader, now_ns: int) -> None:
         """Make batches of what counts as backfill, before it is looked at for going singly."""
