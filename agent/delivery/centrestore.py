@@ -3,12 +3,12 @@
 A receipt proves for ever that the centre had a file. It says nothing about a disk that has died
 since. When the centre's signed word names another store than before, every receipted file that is
 still here waits again, with its receipt put by, and its clip may no longer be deleted; what is not
-here any more is told.
+here any more is told. The events that this box remembers are told again too.
 """
 
 import json
 import sqlite3
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -27,18 +27,28 @@ AT_ONCE = 200  # rows of a transaction
 
 _log = log.get(__name__)
 
+Retell = Callable[[sqlite3.Connection, Tell], int]
+"""Puts the box's own records into the outbox again; gives how many messages."""
+
 
 class CentreStore:
     """What this device knows of the centre's store; used by one thread."""
 
     def __init__(
-        self, store: Store, state_dir: Path, clock: Clock, custody: Custody, tell: Tell
+        self,
+        store: Store,
+        state_dir: Path,
+        clock: Clock,
+        custody: Custody,
+        tell: Tell,
+        retell: Retell,
     ) -> None:
         self._store = store
         self._state_dir = state_dir
         self._clock = clock
         self._custody = custody
         self._tell = tell
+        self._retell = retell
 
     def heard(self, word: Json) -> bool:
         """Take the centre's word, already checked; true if its store is another than before.
@@ -83,7 +93,8 @@ class CentreStore:
         for at in range(0, len(again), AT_ONCE):
             some = partial(_wait_again, before=before, rows=again[at : at + AT_ONCE])
             self._store.write(some)
-        counts = {"before": before, "again": len(again), "gone": len(gone)}
+        events = self._store.write(lambda connection: self._retell(connection, self._tell))
+        counts = {"before": before, "again": len(again), "gone": len(gone), "events": events}
         self._store.write(lambda connection: self._account(connection, now, counts, gone))
         _log.error("the centre has lost its store", store=now, again=len(again), gone=len(gone))
 
@@ -111,7 +122,7 @@ class CentreStore:
         self._custody(connection, "centre.store_lost", now, counts)
         detail = (
             f"the centre's store {counts['before']} is lost: {counts['again']} files are offered"
-            f" again, {counts['gone']} are no longer here"
+            f" again, {counts['gone']} are no longer here; {counts['events']} events are told again"
         )
         since_utc_ms = max(0, self._clock.utc_ns() // NS_PER_MS)
         body = {"state": "store_lost", "since_utc_ms": since_utc_ms, "detail": detail}

@@ -45,6 +45,7 @@ from agent.vision.loop import RecordingLoop
 from agent.vision.recorder import Recorder
 from agent.vision.recovery import recover
 from agent.vision.relay import Relay
+from agent.vision.retell import retell
 from agent.vision.ring import Ring
 from agent.vision.segment import Place, turn_of
 
@@ -200,7 +201,9 @@ def _custodian(kit: Kit, times: Timekeeper) -> Custodian:
 
 def _wants(kit: Kit, word: CentreWord, outbox: Outbox, uplink: Uplink) -> Wants:
     """Give the worker that takes in what the centre has retained; the live link hears it."""
-    store = CentreStore(kit.store, kit.config.state_dir, kit.clock, kit.note_custody, outbox.put_in)
+    store = CentreStore(
+        kit.store, kit.config.state_dir, kit.clock, kit.note_custody, outbox.put_in, retell
+    )
     words = centreword.wants(kit.centre_keys, word, store)
     wants = Wants(outbox.topics, words, kit.clock)
     uplink.listen(wants.topic, wants.hear)

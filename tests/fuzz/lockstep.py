@@ -19,6 +19,7 @@ class Line:
     receive_maximum = 20
     max_packet_bytes = 1 << 20
     session_present = True
+    is_paced = False
 
     def __init__(self):
         self.sent = []
@@ -32,6 +33,9 @@ class Line:
 
     def connect(self):
         self.connects += 1
+
+    def pace(self, bytes_per_s):
+        pass
 
     def subscribe(self, topics):
         pass

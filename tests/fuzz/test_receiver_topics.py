@@ -16,6 +16,7 @@ from agent.core.errors import MalformedMessage
 from agent.evidence.keys import envelope
 from agent.evidence.manifest import PAYLOAD_TYPE
 from agent.evidence.receipt import check_row_receipt
+from agent.receiver.identity import MARK
 from agent.receiver.index import FILE_NAME
 from tests.evidence.handover import DEVICE, SITE
 from tests.fuzz.hostile import NAMES, RUBBISH, TEXTS, TIMES, examples, spoiled
@@ -30,8 +31,8 @@ MOST_GROWTH_MIB = 64
 _HEX = "[0-9a-f]{32}"
 ALLOWED = re.compile(
     rf"{re.escape(FILE_NAME)}(-wal|-shm|-journal)?|{KEY_NAME}|{KEY_NAME[:-3]}pub"
-    rf"|(incoming|{SITE})/({DEVICE}|{OTHER})/{_HEX}(\.part|/[A-Za-z0-9][A-Za-z0-9._-]*)"
-    rf"|rejected/({DEVICE}|{OTHER})-[A-Za-z0-9._-]+"
+    rf"|(incoming|{SITE})/({DEVICE}|{OTHER})/{_HEX}(\.[0-9a-f]{{12}})?(\.part|/[A-Za-z0-9][A-Za-z0-9._-]*)"
+    rf"|{SITE}/{MARK}|rejected/({DEVICE}|{OTHER})-[A-Za-z0-9._-]+"
 )
 
 
@@ -75,6 +76,7 @@ class Stage:
             "beat": device.envelope(number, "beat", beat, lane="telemetry"),
             "event/zone_enter": device.envelope(number, body=event(number)),
             "time": device.envelope(number, "time", GOOD["time"], lane="state"),
+            "gap/file": device.envelope(number, "gap/file", GOOD["file_gap"], lane="state"),
             "position": device.envelope(number, "position", GOOD["position"], lane="telemetry"),
             "backfill/beat": device.envelope(number, "backfill/beat", beat, lane="backfill"),
             f"file/{self.offer['fid']}/offer": self.offer,

@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from agent.core.clock import RealClock
+from agent.core.model import Event, EventState
 from agent.core.store import Store
 from agent.core.wire import Topics
 from agent.delivery.centrestore import CentreStore
@@ -27,11 +28,34 @@ from agent.receiver.schema import RECEIVER_MIGRATIONS
 from agent.receiver.service import Receiver, sessions
 from agent.roles import centreword
 from agent.roles.centreword import CentreWord
+from agent.vision import lines
+from agent.vision.retell import retell
 from tests.delivery.centre import Running
 from tests.delivery.test_uplink import BIRTH
 from tests.evidence.handover import DEVICE, SITE, sealed
 
 TOPICS = Topics(SITE, DEVICE)
+
+
+def event_line(event_id):
+    """Give what the box remembers of an event."""
+    return lines.to_line(
+        Event(
+            event_id=event_id,
+            camera="west",
+            kind="zone_enter",
+            rule="crossing",
+            state=EventState.CLOSED,
+            start_utc_ns=1_700_000_000 * 10**9,
+            end_utc_ns=1_700_000_009 * 10**9,
+            label="person",
+            score=0.8,
+            track_ids=(1,),
+            measured={},
+            model="m",
+            reason="",
+        )
+    )
 
 
 class Field:
@@ -66,7 +90,8 @@ class Field:
 
         def change(connection):
             connection.execute(
-                "INSERT INTO event VALUES (?, 'west', 'k', 'r', 'closed', 1, 2, '{}')", (clip_id,)
+                "INSERT INTO event VALUES (?, 'west', 'k', 'r', 'closed', 1, 2, ?)",
+                (clip_id, event_line(clip_id)),
             )
             connection.execute(
                 "INSERT INTO clip (id, event_id, camera, start_utc_ns, end_utc_ns, state)"
@@ -104,7 +129,9 @@ class Field:
             self.clock,
             config,
         )
-        store = CentreStore(self.store, self.folder, self.clock, self.note, self.outbox.put_in)
+        store = CentreStore(
+            self.store, self.folder, self.clock, self.note, self.outbox.put_in, retell
+        )
         wants = Wants(TOPICS, centreword.wants(self.keys, self.word, store), self.clock)
         worker.listen(wants.topic, wants.hear)
         return Both(Running(worker), Running(wants))

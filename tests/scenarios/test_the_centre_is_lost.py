@@ -58,6 +58,9 @@ def test_after_the_centres_disk_died_what_is_here_goes_again_and_the_rest_is_tol
             assert until(lambda: field.state(here) == "receipted")
         assert until(lambda: [row["why"] for row in centre.lost()] == ["store_lost"])
         assert centre.stored(here) == field.content(here)
+        assert until(lambda: len(centre.contents("events")) == 2), "events are told again"
+        clips = {row["clip_id"] for row in centre.contents("events")}
+        assert clips == {field.ledger.find(fid).clip_id for fid in (here, gone)}
         assert past_receipts(field) == [here], "the old receipt is still evidence"
         assert field.custody_kinds().count("centre.store_lost") == 1
         assert uplink.wants.ignored == 0
