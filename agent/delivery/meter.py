@@ -76,6 +76,7 @@ class Meter:
         self._offset_ns: int | None = None  # of wall to monotonic when the clock was right
         self._rows_wait_ns = self._files_wait_ns = -WAITS_NS
         self._rows_since_ns: int | None = None  # none went although one waited
+        self._largest_bytes = 0  # of the rows that wait
         self._owed_bytes = 0  # files had so much more than rows while both waited
         self._complaints = Complaints(_log)
 
@@ -129,7 +130,10 @@ class Meter:
         now_ns = self._clock.mono_ns()
         with self._lock:
             files_wait = now_ns - self._files_wait_ns < WAITS_NS
-            if self._total.may(size_bytes, now_ns) and (self._owed_bytes > 0 or not files_wait):
+            # What the largest needs is saved up for it, or small rows would take it away for ever.
+            self._largest_bytes = max(self._largest_bytes, size_bytes)
+            is_enough = self._total.may(self._largest_bytes, now_ns)
+            if is_enough and (self._owed_bytes > 0 or not files_wait):
                 return True
             self._rows_wait_ns = now_ns
             if self._rows_since_ns is None:
@@ -146,6 +150,8 @@ class Meter:
             self._total.spend(size_bytes, now_ns)
             if not is_urgent:
                 self._rows_since_ns = None
+                if size_bytes >= self._largest_bytes:
+                    self._largest_bytes = 0
                 files_wait = now_ns - self._files_wait_ns < WAITS_NS
                 self._owed_bytes = self._owed_bytes - size_bytes if files_wait else 0
 

@@ -8,7 +8,7 @@ the lowest of all caps holds, no window is open, and no new day begins. Pure: ti
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, time, timedelta
+from datetime import UTC, datetime, time, timedelta, tzinfo
 from functools import lru_cache
 from typing import Annotated, Final
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
@@ -85,7 +85,7 @@ class ScheduleConfig:
         problems = []
         if self.timezone:
             try:
-                ZoneInfo(self.timezone)
+                _zone(self.timezone)
             except (ZoneInfoNotFoundError, ValueError, OSError):
                 problems.append(
                     f"timezone: {self.timezone!r} is not known here; allowed: an IANA name"
@@ -216,7 +216,12 @@ def _midnight_ns(config: ScheduleConfig, utc_ns: int) -> int:
 
 
 def _local(config: ScheduleConfig, minute: int) -> datetime:
-    return datetime.fromtimestamp(minute * 60, UTC).astimezone(ZoneInfo(config.timezone or "UTC"))
+    return datetime.fromtimestamp(minute * 60, UTC).astimezone(_zone(config.timezone))
+
+
+def _zone(name: str) -> tzinfo:
+    """Give a time zone; UTC needs no tables, which a small system may lack."""
+    return UTC if name in ("", "UTC") else ZoneInfo(name)
 
 
 def _minute(utc_ns: int) -> int:

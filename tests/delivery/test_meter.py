@@ -2,6 +2,7 @@
 
 import json
 import time
+from collections import Counter
 from datetime import UTC, datetime
 
 import jsonschema
@@ -9,6 +10,8 @@ import pytest
 
 from agent.core import wire
 from agent.core.clock import NS_PER_S, SimClock
+from agent.core.model import Lane, Row
+from agent.delivery.ahead import Ahead, packet_bytes
 from agent.delivery.buckets import DEPTH_S
 from agent.delivery.meter import DAY_KEY, Meter
 from agent.delivery.outbox import Outbox
@@ -33,6 +36,12 @@ def wrong():
 
 def capped(kbit_s, **more):
     return ScheduleConfig(total_kbit_s=kbit_s, **more)
+
+
+def row(lane, size_bytes):
+    return Row(
+        0, lane, "id", "t", b"x" * size_bytes, needs_receipt=False, is_retained=False, tries=0
+    )
 
 
 def metre(schedule, sim, state=right, store=None):
@@ -97,6 +106,24 @@ def test_a_row_that_waited_a_minute_goes_in_spite_of_a_storm(noon):
     rows, _, alarms = run(meter, noon, 200, rows=300, alarms_per_s=20)
     assert alarms == 200 * 8000
     assert rows in (900, 1200)
+
+
+@pytest.mark.parametrize(
+    ("kbit_s", "live", "late"), [(64, 1500, 250), (64, 250, 1500), (8, 9000, 200)]
+)
+def test_under_a_cap_long_rows_and_short_ones_keep_their_shares(noon, kbit_s, live, late):
+    """Short rows once took away whatever the long ones of another lane needed to save up."""
+    meter, ahead, sent = metre(capped(kbit_s), noon), Ahead(), Counter()
+    rows = [row(Lane.TELEMETRY, live)] * 9 + [row(Lane.BACKFILL, late)] * 90
+    for _ in range(200 * 20):
+        noon.advance(0.05)
+        meter.look()
+        ahead.refill(rows)
+        while found := ahead.next(lambda item: meter.may_row(packet_bytes(item)), noon.mono_ns()):
+            meter.sent_row(packet_bytes(found), is_urgent=False)
+            sent[found.lane] += packet_bytes(found)
+    assert sent.total() == pytest.approx(200 * kbit_s * 125, rel=0.06)
+    assert sent[Lane.BACKFILL] / sent.total() == pytest.approx(0.05, abs=0.02)
 
 
 def test_a_low_cap_means_short_chunks(noon):

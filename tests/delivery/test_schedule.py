@@ -1,6 +1,9 @@
 """Windows by the clock on the wall, caps, metered links, and a clock that nobody set."""
 
 import itertools
+import os
+import subprocess
+import sys
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -25,6 +28,27 @@ def at(text):
 
 def holds(config, text, metered_bytes=0):
     return allowed(config, at(text), metered_bytes)
+
+
+def test_without_tables_of_time_zones_utc_is_known():
+    """In a process of its own: whether there are tables is found out once."""
+    script = """
+import sys
+sys.modules["tzdata"] = None
+from agent.core.errors import ConfigError
+from agent.delivery.schedule import ScheduleConfig, WindowConfig, allowed, local_day
+night = (WindowConfig("22:00-06:00"),)
+print(local_day(ScheduleConfig(), 0), allowed(ScheduleConfig("UTC", windows=night), 0, 0).window)
+try:
+    ScheduleConfig("Europe/Vienna", windows=night)
+except ConfigError as error:
+    print(error)
+"""
+    argv = [sys.executable, "-c", script]
+    env = os.environ | {"PYTHONTZPATH": ""}
+    said = subprocess.run(argv, env=env, check=True, capture_output=True, text=True).stdout
+    assert said.startswith("1970-01-01 22:00-06:00\n")
+    assert "apt-get install tzdata" in said
 
 
 def test_a_window_has_its_own_caps_and_says_until_when():
