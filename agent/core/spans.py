@@ -6,6 +6,7 @@ number between them, most significant bit first.
 """
 
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from typing import NamedTuple
 
 MOST_MARKED = 4096  # numbers of one piece with marks: 512 bytes
@@ -110,6 +111,13 @@ def runs_of(piece: Piece) -> list[Run]:
             f" number, up to {MOST_MARKED}"
         )
     return list(_runs(marks, first, count))
+
+
+def stored(piece: Piece) -> list[Run]:
+    """Give the runs of a piece that was stored; none if the disk has changed it since."""
+    with suppress(ValueError, TypeError):
+        return runs_of(piece)
+    return []
 
 
 def _is_long(run: Run) -> bool:

@@ -22,6 +22,7 @@ from agent.delivery.lanes import Ask, LaneReader
 
 MAX_PAYLOAD_BYTES = 64 * 1024  # anything larger is a file
 QUARANTINE = "quarantine"
+DAMAGED = "damaged: "  # what the reason begins with of a row that nobody can read
 TOO_LARGE = "bytes; broker takes"  # in the reason of a row that is more than a packet
 _REASON_LETTERS = 256
 
@@ -133,9 +134,11 @@ class Outbox:
         """Give what was set aside a new series of tries; gives the rows' ids.
 
         Not what the broker found too large: nothing but another limit can change that, and
-        `release_fitting` looks at it.
+        `release_fitting` looks at it. Nor what a disk has damaged: nothing can.
         """
-        return self._release("quarantine NOT LIKE ?", (f"%{TOO_LARGE}%",))
+        return self._release(
+            "quarantine NOT LIKE ? AND quarantine NOT LIKE ?", (f"%{TOO_LARGE}%", f"{DAMAGED}%")
+        )
 
     def release_fitting(self, most_bytes: int) -> list[int]:
         """Give rows a new series of tries that were too large and have a limit they fit now.

@@ -137,4 +137,4 @@ def _keep(connection: sqlite3.Connection, key: tuple[int, str, str], runs: list[
 
 
 def _runs(row: sqlite3.Row) -> Iterator[Run]:
-    yield from spans.runs_of(Piece(row["first_seq"], row["last_seq"], row["marks"]))
+    yield from spans.stored(Piece(row["first_seq"], row["last_seq"], row["marks"]))

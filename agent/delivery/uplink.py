@@ -22,7 +22,7 @@ from agent.delivery.config import BrokerConfig, DeliveryConfig
 from agent.delivery.lanes import Ask, LaneReader
 from agent.delivery.link import Link, LinkStatus, SessionFactory
 from agent.delivery.meter import Meter
-from agent.delivery.outbox import TOO_LARGE, Outbox
+from agent.delivery.outbox import DAMAGED, TOO_LARGE, Outbox
 from agent.delivery.patience import AwaitedReceipts, Complaints, Holds, Pause
 from agent.delivery.schedule import ScheduleConfig
 from agent.delivery.session import (
@@ -403,7 +403,7 @@ def _unreadable(payload: bytes) -> str:
     try:
         wire.decode("envelope", payload)
     except MalformedMessage as error:
-        return f"damaged: {error}"
+        return f"{DAMAGED}{error}"
     return ""
 
 

@@ -228,7 +228,7 @@ def _insert(connection: sqlite3.Connection, row: wire.Json, runs: Sequence[Run])
 
 
 def _runs(row: sqlite3.Row) -> list[Run]:
-    return spans.runs_of(Piece(row["first_seq"], row["last_seq"], row["marks"]))
+    return spans.stored(Piece(row["first_seq"], row["last_seq"], row["marks"]))
 
 
 def _has_room(connection: sqlite3.Connection, device: str) -> bool:

@@ -74,6 +74,12 @@ def test_a_thinned_hour_is_a_few_pieces():
 def test_marks_that_do_not_fit_are_refused(piece, reason):
     with pytest.raises(ValueError, match=reason):
         spans.runs_of(piece)
+    assert spans.stored(piece) == []
+
+
+def test_what_a_disk_has_changed_names_no_number():
+    assert spans.stored(Piece("3", 4)) == spans.stored(Piece(1, 8, "text")) == []
+    assert spans.stored(Piece(1, 8, b"\x81")) == [(1, 1), (8, 8)]
 
 
 def test_bits_beyond_the_last_number_are_none():

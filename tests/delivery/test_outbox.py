@@ -188,6 +188,17 @@ def test_refusals_are_counted_and_a_row_set_aside_is_visible_until_released(outb
     assert outbox.keep(999) == 0
 
 
+def test_a_start_gives_another_chance_only_where_there_is_one(outbox):
+    reasons = ("refused by the broker: 0x87", "5100 bytes; broker takes 4000", "damaged: no JSON")
+    for number, reason in enumerate(reasons, 1):
+        outbox.put(sample(number))
+        outbox.reject(number, reason)
+    assert outbox.release() == [1]
+    assert outbox.release_fitting(100) == []
+    assert outbox.release_fitting(4000) == [2]
+    assert outbox.depths()["quarantine"] == 1
+
+
 @pytest.mark.parametrize(
     ("message", "words"),
     [
