@@ -165,6 +165,7 @@ def build(kit: Kit) -> Supervisor:
             lambda: {
                 **_status(kit, facts, intake, uplink, loop.aside),
                 "schedule": meter.words(),
+                "centre": _centre(kit, transfers),
             },
             clock,
         ),
@@ -276,6 +277,12 @@ def _status(
         "quarantine": {"files": aside.files, "size_bytes": aside.size_bytes},
         "workers": {name: health.state for name, health in facts.workers().items()},
     }
+
+
+def _centre(kit: Kit, transfers: Transfers) -> str:
+    """Say which key the centre signs with, and whether it takes files."""
+    is_full = transfers.status().is_centre_full
+    return f"{'full: files wait; ' if is_full else ''}signs as {kit.centre_keys.current.keyid}"
 
 
 def _said(health: Health) -> str:
