@@ -4,6 +4,8 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+from agent.core import spans
+from agent.core.spans import Piece
 from agent.core.store import read_only
 
 FILE_NAME = "receiver.db"
@@ -20,7 +22,7 @@ _QUERIES = {
     " ORDER BY told_utc_ms DESC LIMIT 1000",
     "lost": "SELECT device, boot, lane, max(seq) - count(DISTINCT seq) AS messages FROM message"
     " GROUP BY device, boot, lane HAVING max(seq) > count(DISTINCT seq)",
-    "gaps": "SELECT device, boot, lane, first_seq, last_seq, state, reason, asks, since_utc_ms"
+    "gaps": "SELECT device, boot, lane, first_seq, last_seq, marks, state, reason, asks, since_utc_ms"
     " FROM gap ORDER BY since_utc_ms DESC LIMIT 1000",
     "rejected": "SELECT utc_ms, device, topic, reason FROM rejected ORDER BY id DESC LIMIT 100",
 }
@@ -34,6 +36,15 @@ def contents(store_dir: Path) -> dict[str, list[dict[str, Any]]]:
     """
     with closing(read_only(store_dir / FILE_NAME)) as connection:
         return {
-            name: [dict(row) for row in connection.execute(query)]
+            name: [_shown(dict(row)) for row in connection.execute(query)]
             for name, query in _QUERIES.items()
         }
+
+
+def _shown(row: dict[str, Any]) -> dict[str, Any]:
+    """Give how many numbers of its span a gap has instead of a bit for each."""
+    if "marks" not in row:
+        return row
+    piece = Piece(row["first_seq"], row["last_seq"], row["marks"])
+    del row["marks"]
+    return row | {"messages": spans.total(spans.stored(piece))}

@@ -12,6 +12,7 @@ from agent.core.schema import DEVICE_MIGRATIONS
 from agent.core.spans import Piece, runs_of
 from agent.core.store import Store
 from agent.delivery.outbox import Outbox
+from agent.receiver.index import contents
 from tests.delivery.centre import until
 from tests.scenarios.test_lost_by_the_broker import TOPICS, Centre, Field
 
@@ -89,6 +90,8 @@ def test_an_hour_on_a_small_database_arrives_thinned_and_with_nothing_unexplaine
                 "SELECT seq, kind, mono_ms FROM message WHERE lane = 'telemetry' ORDER BY seq"
             ).fetchall()
             (spans,) = connection.execute("SELECT count(*) FROM gap").fetchone()
+    shown = contents(tmp_path / "centre")["gaps"]
+    assert sum(row["messages"] for row in shown if row["lane"] == "telemetry") == len(gone)
     assert sorted([*gone, *(row["seq"] for row in rows)]) == list(range(1, made + 1))
     assert spans < 60, "few rows tell of thousands of numbers"
     assert [row["kind"] for row in rows].count("state/rare") == 2
