@@ -22,8 +22,8 @@ _QUERIES = {
     " ORDER BY told_utc_ms DESC LIMIT 1000",
     "lost": "SELECT device, boot, lane, max(seq) - count(DISTINCT seq) AS messages FROM message"
     " GROUP BY device, boot, lane HAVING max(seq) > count(DISTINCT seq)",
-    "gaps": "SELECT device, boot, lane, first_seq, last_seq, marks, state, reason, asks, since_utc_ms"
-    " FROM gap ORDER BY since_utc_ms DESC LIMIT 1000",
+    "gaps": "SELECT device, boot, lane, first_seq, last_seq, marks, state, reason, asks,"
+    " since_utc_ms FROM gap ORDER BY since_utc_ms DESC LIMIT 1000",
     "rejected": "SELECT utc_ms, device, topic, reason FROM rejected ORDER BY id DESC LIMIT 100",
 }
 
