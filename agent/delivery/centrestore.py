@@ -101,11 +101,14 @@ class CentreStore:
     def _receipted(self) -> Sequence[sqlite3.Row]:
         with self._store.reading() as connection:
             return connection.execute(
-                "SELECT fid, clip_id, path, name, size_bytes, sha256, event_ids FROM transfer"
+                "SELECT fid, clip_id, path, name, size_bytes, sha256, event_ids, EXISTS (SELECT 1"
+                " FROM clip WHERE id = clip_id AND state = 'deleted') AS is_deleted FROM transfer"
                 " WHERE state = 'receipted' ORDER BY created_utc_ns DESC"
             ).fetchall()
 
     def _is_here(self, row: sqlite3.Row) -> bool:
+        if row["is_deleted"]:  # its files are about to go, if they have not gone yet
+            return False
         try:
             found_bytes = (self._state_dir / str(row["path"])).stat().st_size
         except OSError:
@@ -140,7 +143,8 @@ def _wait_again(connection: sqlite3.Connection, before: str, rows: Sequence[sqli
     )
     connection.executemany(
         "UPDATE transfer SET state = 'waiting', receipt = NULL"
-        " WHERE fid = ? AND state = 'receipted'",
+        " WHERE fid = ? AND state = 'receipted' AND NOT EXISTS"
+        " (SELECT 1 FROM clip WHERE id = clip_id AND state = 'deleted')",
         fids,
     )
     connection.executemany(

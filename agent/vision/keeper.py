@@ -126,8 +126,7 @@ class Keeper:
             if step.action is Action.DELETE:
                 gone += self._delete(step)
                 progress()
-        if gone:
-            garbage.sweep(self._box.store, self._box.disks.present())
+        garbage.sweep(self._box.store, self._box.disks.present())
         self._forget()
         return gone
 

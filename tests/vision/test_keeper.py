@@ -12,6 +12,7 @@ import pytest
 from agent.core import wire
 from agent.core.clock import NS_PER_S
 from agent.core.store import Store
+from agent.delivery.centrestore import CentreStore
 from agent.vision.footage import Span
 from agent.vision.hold import Word
 from agent.vision.stock import take
@@ -336,3 +337,23 @@ def test_recordings_on_a_disk_of_their_own_are_left_to_the_loop(shelf_of, tmp_pa
         assert shelf.loop.tidy() == 0
     finally:
         subprocess.run(["umount", str(disk)], check=True)
+
+
+def test_a_clip_whose_files_are_about_to_go_is_not_offered_to_a_new_store(shelf: Shelf) -> None:
+    """Else a file would wait for its receipt that is in the garbage already."""
+    kept, going = shelf.clip("kept"), shelf.clip("going")
+    shelf.holds.pin("kept", WORD)
+    shelf.clock.advance(40 * DAY_S)
+    (step,) = shelf.keeper.look().steps
+    assert shelf.keeper._delete(step)  # the files are still there
+    tell = shelf.keeper._box.tell
+    centre = CentreStore(shelf.store, shelf.folder, shelf.clock, shelf.note, tell, lambda *_: 0)
+    centre.heard({"store": "a" * 32, "issued_utc_ms": 1})
+    centre.heard({"store": "b" * 32, "issued_utc_ms": 2})
+    shelf.keeper.tidy()
+    assert shelf.states() == {"kept": "sealed", "going": "deleted"}
+    assert (kept.exists(), going.exists()) == (True, False)
+    query = "SELECT DISTINCT clip_id FROM transfer WHERE state = 'waiting'"
+    assert [row["clip_id"] for row in rows(shelf.store, query)] == ["kept"]
+    told = [message.body["clip_id"] for message in shelf.told if message.kind == "gap/file"]
+    assert set(told) == {"going"}
