@@ -155,7 +155,7 @@ def check(schema: str, document: Any) -> Json:
     Raises:
         MalformedMessage: naming the part that is wrong and what is allowed.
     """
-    if _depth(document, MAX_DEPTH) == 0:
+    if _is_deep(document):
         raise MalformedMessage(f"{schema}: nested deeper than {MAX_DEPTH}")
     try:
         validator(schema)(document)
@@ -213,14 +213,16 @@ def _once(pairs: list[tuple[str, Any]]) -> Json:
     return document
 
 
-def _depth(value: Any, left: int) -> int:
-    if left == 0:
-        return 0
-    if isinstance(value, dict):
-        return min((_depth(item, left - 1) for item in value.values()), default=left)
-    if isinstance(value, list):
-        return min((_depth(item, left - 1) for item in value), default=left)
-    return left
+def _is_deep(document: Any) -> bool:
+    """Whether something lies deeper than it may; level by level, which is soon done."""
+    level = [document]
+    for _ in range(MAX_DEPTH):
+        if not (level := [part for part in level if isinstance(part, dict | list)]):
+            return False
+        level = [
+            item for part in level for item in (part.values() if isinstance(part, dict) else part)
+        ]
+    return bool(level)
 
 
 _DECODER = json.JSONDecoder(

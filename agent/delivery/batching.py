@@ -50,7 +50,7 @@ class Batching:
         self._timeout_ns = int(receipt_timeout_s * NS_PER_S)
         self._ready: deque[Batch] = deque()
         self._flying: dict[str, Batch] = {}
-        self._awaited: dict[str, tuple[int, Batch]] = {}  # with when the receipt is due
+        self._awaited: dict[str, tuple[int, tuple[int, ...]]] = {}  # when it is due, and the rows
         self._is_proven = False
         self._rest_s = 0.0
         self._rest_until_ns = 0
@@ -63,9 +63,9 @@ class Batching:
     @property
     def after_id(self) -> int:
         """The highest row under way, 0 without any: rows are batched in the order of their ids."""
-        awaited = (batch for _, batch in self._awaited.values())
-        batches = chain(self._ready, self._flying.values(), awaited)
-        return max((batch.row_ids[-1] for batch in batches), default=0)
+        here = (batch.row_ids for batch in chain(self._ready, self._flying.values()))
+        awaited = (row_ids for _, row_ids in self._awaited.values())
+        return max((row_ids[-1] for row_ids in chain(here, awaited)), default=0)
 
     def wants_rows(self, now_ns: int) -> bool:
         """Whether a look at old rows is due."""
@@ -113,7 +113,7 @@ class Batching:
     def acked(self, batch: Batch, now_ns: int) -> None:
         """Wait for the receipt of a batch: the broker has taken it."""
         if self._flying.pop(batch.batch_id, None) is not None:
-            self._awaited[batch.batch_id] = (now_ns + self._timeout_ns, batch)
+            self._awaited[batch.batch_id] = (now_ns + self._timeout_ns, batch.row_ids)
 
     def returned(self, batch: Batch) -> None:
         """Let go of a batch that the broker has no room for: its rows are read again."""
@@ -128,17 +128,16 @@ class Batching:
         """Give the rows of those batches that the centre has signed for."""
         gone: list[int] = []
         for name in ids:
-            _, batch = self._awaited.pop(name, (0, self._flying.get(name)))
-            if batch is not None:
-                self._flying.pop(name, None)
-                gone += batch.row_ids
+            batch = self._flying.pop(name, None)
+            _, row_ids = self._awaited.pop(name, (0, batch.row_ids if batch else ()))
+            gone += row_ids
         if gone:
             self._is_proven, self._rest_s, self._look_ns = True, 0.0, 0
         return gone
 
     def check(self, now_ns: int) -> None:
         """Send again what is overdue, as one batch; if that has no receipt either, give up."""
-        due_ns, _ = next(iter(self._awaited.values()), (now_ns + 1, None))
+        due_ns, _ = next(iter(self._awaited.values()), (now_ns + 1, ()))
         if due_ns > now_ns:
             return
         if not self._is_proven:

@@ -6,6 +6,7 @@ or lines beyond the bounds refuse it. Whatever it holds costs no more memory tha
 
 import stat
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 from agent.core import log
@@ -117,10 +118,12 @@ def _bounded(dictionary: object) -> Decompress:
 
 
 def _files(folder: Path) -> list[tuple[Path, int, int]]:
-    try:
-        found = [(path, path.stat()) for path in sorted(folder.iterdir())]
-    except OSError:
-        return []
-    return [
-        (path, told.st_size, told.st_mtime_ns) for path, told in found if stat.S_ISREG(told.st_mode)
-    ]
+    """Give the files with size and time of change; what cannot be looked at is left out."""
+    found = []
+    with suppress(OSError):
+        for path in sorted(folder.iterdir()):
+            with suppress(OSError):
+                told = path.stat()
+                if stat.S_ISREG(told.st_mode):
+                    found.append((path, told.st_size, told.st_mtime_ns))
+    return found
