@@ -8,6 +8,7 @@ from paho.mqtt.client import Client
 from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
 
 from agent.evidence.verify import verify
+from firmware_sim.gate import Gate
 from tests.delivery.centre import until
 from tests.evidence.handover import DEVICE, SITE
 from tests.scenarios.field import Field
@@ -134,18 +135,33 @@ def test_receiver_restarted_from_an_empty_disk_in_the_middle_of_a_file(field):
         assert centre.stored(fid) == field.content(fid)
 
 
-@pytest.mark.crash
-@pytest.mark.parametrize("when", ["chunk", "done"])
-def test_a_broker_that_forgets_its_sessions(when, field):
-    """Restarted without its memory in the middle of a file, and between done and receipt."""
-    (fid,) = field.seal(clip_mp4=os.urandom(1_200_000))
-    rate = 1_000_000 if when == "chunk" else 0
-    with field.centre(rate_bytes_per_s=rate) as centre, field.uplink(), field.transfers() as link:
-        if when == "chunk":
-            assert until(lambda: centre.received_bytes() > 300_000)
-        else:
-            assert until(lambda: link.worker.status().sent_bytes >= 1_200_000)
-        field.broker.kill()
-        field.broker.restart()
-        assert until(lambda: all_receipted(field), 30)
+def test_both_restart_in_the_middle_of_a_file_the_centre_from_an_empty_disk(field):
+    (fid,) = field.seal(clip_mp4=os.urandom(1_000_000))
+    with field.centre(rate_bytes_per_s=1_000_000) as centre, field.uplink(), field.transfers():
+        assert until(lambda: centre.received_bytes() > 300_000)
+    field.wipe_centre()
+    field.restart()
+    with field.centre() as centre, field.uplink(), field.transfers() as link:
+        assert until(lambda: all_receipted(field), 20)
         assert centre.stored(fid) == field.content(fid)
+        assert link.worker.status().sent_bytes == 1_000_000, "all of it, and nothing twice"
+
+
+@pytest.mark.crash
+@pytest.mark.parametrize("topic", [r"/file/[0-9a-f]+/[1-9][0-9]*$", r"/done$", r"/receipt$"])
+def test_a_broker_that_forgets_its_sessions(topic, field):
+    """Restarted without its memory: in the middle of a file, before done, before its receipt."""
+    (fid,) = field.seal(clip_mp4=os.urandom(600_000))
+    gate = Gate(field.port).start()
+    mark = gate.stop_at(topic)
+    try:
+        with field.centre() as centre, field.uplink(), field.transfers(port=gate.port):
+            assert mark.reached.wait(10)
+            field.broker.kill()
+            gate.cut()
+            gate.let_go()
+            field.broker.restart()
+            assert until(lambda: all_receipted(field), 30)
+            assert centre.stored(fid) == field.content(fid)
+    finally:
+        gate.close()
