@@ -21,6 +21,7 @@ from agent.core.clock import NS_PER_S, Clock
 from agent.core.errors import AgentError, DeviceBusy, MalformedMessage, StorageError
 from agent.core.files import TEMP_SUFFIX, atomic
 from agent.core.wire import Json
+from agent.delivery.patience import Complaints
 
 FOLDER = "requests"
 BAD = "bad"
@@ -68,17 +69,23 @@ class Requests:
         self._folder = state_dir / FOLDER
         self._words = words
         self._clock = clock
+        self._complaints = Complaints(_log)
 
     def run(self, stop: threading.Event, progress: Callable[[], None]) -> None:
-        """Do what is asked until `stop`; StorageError if the disk refuses."""
-        try:
-            self.open()
-            while not stop.is_set():
+        """Do what is asked until `stop`; a disk that refuses is told, and tried again."""
+        is_open = False
+        while not stop.is_set():
+            try:
+                if not is_open:
+                    self.open()
+                is_open = True
                 self.look()
-                progress()
-                self._clock.wait(stop, LOOK_S)
-        except OSError as error:
-            raise StorageError(f"{self._folder}: {error.strerror}") from error
+            except OSError as error:
+                is_open = False
+                now_ns = self._clock.mono_ns()
+                self._complaints.add("requests not served", now_ns, reason=error)
+            progress()
+            self._clock.wait(stop, LOOK_S)
 
     def open(self) -> None:
         """Make the folder, and answer for what a crash has cut short."""

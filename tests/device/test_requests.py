@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import threading
 
 import pytest
@@ -10,7 +11,7 @@ from agent.core.clock import RealClock, SimClock
 from agent.core.errors import DeviceBusy, MalformedMessage, StorageError
 from agent.device import requests
 from agent.device.requests import Request, Requests, ask
-from tests.delivery.centre import Running
+from tests.delivery.centre import Running, until
 
 
 class Clerk:
@@ -187,9 +188,21 @@ def test_the_folder_is_for_owner_and_group_whatever_the_umask(tmp_path, agent):
     assert (tmp_path / "requests").stat().st_mode & 0o7777 == 0o770
 
 
-def test_a_disk_that_refuses_is_a_storage_error(tmp_path, agent):
+def test_a_disk_that_refuses_is_told_to_who_asks(tmp_path):
     (tmp_path / "requests").write_text("in the way")
     with pytest.raises(StorageError, match="requests"):
         ask(tmp_path, Request("add", {"number": 1}, "eva"), SimClock())
-    with pytest.raises(StorageError, match="requests"):
-        agent.run(threading.Event(), lambda: None)
+
+
+def test_a_disk_that_refuses_does_not_end_the_agent(tmp_path, agent, clerk, caplog):
+    obstacle = tmp_path / "requests"
+    obstacle.write_text("in the way")
+    with Running(agent) as running:
+        assert until(lambda: running.turns > 1)
+        obstacle.unlink()
+        assert until(obstacle.is_dir)
+        ask(tmp_path, Request("add", {"number": 1}, "eva"), RealClock())
+        shutil.rmtree(obstacle)
+        assert until(obstacle.is_dir)
+    assert len(clerk.done) == 1
+    assert "requests not served" in caplog.text
