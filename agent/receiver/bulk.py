@@ -293,7 +293,10 @@ def _joined(missing: list[tuple[int, int, int]]) -> tuple[tuple[int, int], ...]:
 def _credentials(config: BulkConfig) -> Credentials:
     """Read the key from its file, two lines, or from the environment as every S3 tool does."""
     if config.key_path is not None:
-        lines = config.key_path.read_text().split()
+        try:
+            lines = config.key_path.read_text("ascii").split()
+        except (OSError, ValueError) as error:
+            raise ConfigError(f"s3-key: {config.key_path}: {error}") from error
     else:
         lines = [os.environ.get(KEY_ID, ""), os.environ.get(SECRET, "")]
     if len(lines) != 2 or not all(lines):  # noqa: PLR2004 - the key's id and its secret

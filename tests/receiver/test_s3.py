@@ -129,6 +129,12 @@ def test_the_key_comes_from_a_file_or_the_environment(tmp_path, monkeypatch, sto
             Bulk(store, config, "plaza", RealClock())
 
 
+def test_a_key_file_that_is_not_there_is_named(tmp_path, store):
+    config = BulkConfig("https://s3.example.org", "evidence", key_path=tmp_path / "nowhere")
+    with pytest.raises(ConfigError, match="nowhere"):
+        Bulk(store, config, "plaza", RealClock())
+
+
 @pytest.mark.parametrize(
     "changes",
     [
