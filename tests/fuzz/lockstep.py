@@ -40,9 +40,6 @@ class Line:
     def subscribe(self, topics):
         pass
 
-    def pace(self, bytes_per_s):
-        pass
-
     def publish(self, topic, payload, **_options):
         self._token += 1
         self.sent.append((topic, payload))
