@@ -175,6 +175,11 @@ def _uplink(page: Page, status: UplinkStatus) -> None:
 def _files(page: Page, status: TransfersStatus) -> None:
     is_up = status.link.state == CONNECTED
     page.gauge("outpost_transfers_connected", "1 while the file link is up.", [({}, is_up)])
+    page.gauge(
+        "outpost_transfers_centre_full",
+        "1 while the centre has no room.",
+        [({}, status.is_centre_full)],
+    )
     page.gauge("outpost_transfers_open", "Files under way.", [({}, status.open)])
     page.counter("outpost_transfers_sent_bytes", "Sent, repeats too.", [({}, status.sent_bytes)])
     page.counter("outpost_transfers_receipted", "Files signed for.", [({}, status.receipted)])
