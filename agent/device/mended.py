@@ -37,6 +37,13 @@ def note(clock: Clock, connection: sqlite3.Connection, mended: Mended) -> None:
     )
 
 
+def is_untold(store: Store) -> bool:
+    """Whether this start has mended the database."""
+    with store.reading() as connection:
+        query = "SELECT 1 FROM meta WHERE key = ?"
+        return connection.execute(query, (_KEY,)).fetchone() is not None
+
+
 def tell(store: Store, put: Tell) -> None:
     """Put what is not told yet into the outbox.
 

@@ -76,7 +76,7 @@ def build(kit: Kit) -> Supervisor:
     )
     intake = Intake(store, outbox, clock, Admission(keeper.refusal, note))
     recover(store, disks, note)
-    adopt(_custodian(kit, times))
+    adopt(_custodian(kit, times), is_thorough=mended.is_untold(store))
     intake.close_left_open("agent restarted")
     mended.tell(store, outbox.put_in)
 

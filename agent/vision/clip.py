@@ -142,8 +142,9 @@ class ClipMaker:
         with self._custodian.store.reading() as connection:
             rows = connection.execute(
                 "SELECT c.id, c.event_id, c.camera, c.start_utc_ns, c.end_utc_ns, c.snapshot,"
-                " c.track_path, e.body, e.state, c.refused, e.kind, e.rule"
-                " FROM clip c JOIN event e ON e.id = c.event_id"
+                " c.track_path, coalesce(e.body, ''), coalesce(e.state, 'closed'),"
+                " c.refused, coalesce(e.kind, 'unknown'), coalesce(e.rule, 'unknown')"
+                " FROM clip c LEFT JOIN event e ON e.id = c.event_id"
                 " WHERE c.state = 'wanted' ORDER BY c.end_utc_ns"
             ).fetchall()
         return [_Wanted(*row) for row in rows]

@@ -74,14 +74,16 @@ def _files(scene: Scene) -> list[str]:
     with closing(read_only(scene.database)) as connection:
         files = [dict(row) for row in connection.execute("SELECT * FROM transfer")]
         clips = connection.execute("SELECT id, state FROM clip").fetchall()
-    stored = {
-        (row["clip_id"], row["name"]): row
-        for row in index.contents(scene.store)["files"]
-        if row["device"] == DEVICE
-    }
+    stored: dict[tuple[str, str], dict[str, dict]] = {}  # each version of a clip by its hash
+    for row in index.contents(scene.store)["files"]:
+        if row["device"] == DEVICE:
+            key = (row["clip_id"].partition(".")[0], row["name"])
+            stored.setdefault(key, {})[row["sha256"]] = row
     wrong: dict[str, list[str]] = {}
     for row in files:
-        for promise in _file(scene, row, stored.get((row["clip_id"], row["name"]))):
+        versions = stored.get((row["clip_id"], row["name"]), {})
+        there = versions.get(row["sha256"], next(iter(versions.values()), None))
+        for promise in _file(scene, row, there):
             wrong.setdefault(promise, []).append(f"{row['clip_id'][:8]}/{row['name']}")
     refused = {row["clip_id"] for row in files if row["state"] == "refused"}
     told = refused if scene.has_damage else set()  # see Scene.drain

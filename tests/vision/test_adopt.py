@@ -77,6 +77,64 @@ def test_a_clip_row_that_is_lost_alone_is_as_far_as_its_files_are(box):
     assert files(box) == before
 
 
+CHANGES = {
+    "leaf_root": "UPDATE transfer SET leaf_root = 'g' || substr(leaf_root, 2) WHERE name LIKE 'c%'",
+    "sha256": "UPDATE transfer SET sha256 = 'g' || substr(sha256, 2) WHERE name LIKE 'clip%'",
+    "fid": "UPDATE transfer SET fid = '!' || substr(fid, 2) WHERE name LIKE 'clip%'",
+    "clip_id": "UPDATE transfer SET clip_id = 'f' || substr(clip_id, 2) WHERE name LIKE 'clip%'",
+    "path": "UPDATE transfer SET path = 'clipz' || substr(path, 6) WHERE name LIKE 'clip%'",
+    "name": "UPDATE transfer SET name = 'clip-1.mp5' WHERE name LIKE 'clip%'",
+    "manifest": "UPDATE transfer SET manifest = replace(manifest, 'A', 'B'), state = 'refused'",
+    "events": "UPDATE transfer SET event_ids = '[\"x\"]', state = 'refused', is_final = 1",
+    "clip row": "UPDATE clip SET id = 'f' || substr(id, 2)",
+}
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_a_byte_that_the_disk_changed_in_a_row_is_set_right_by_the_folder(box, change):
+    before, clip = files(box), box.clip(box.sealed)
+    papers = rows(box.store, "SELECT manifest, event_ids FROM transfer LIMIT 1")
+    box.store.write(lambda c: c.execute(CHANGES[change]).rowcount)
+    assert adopt(custodian(box)) == 1
+    assert files(box) == before
+    assert box.clip(box.sealed) == clip
+    assert rows(box.store, "SELECT DISTINCT manifest, event_ids FROM transfer") == papers
+    assert rows(box.store, "SELECT fid FROM transfer WHERE fid GLOB '*[^0-9a-f]*'") == []
+    assert adopt(custodian(box)) == 0, "once"
+
+
+def test_a_lost_row_of_a_delivered_clip_is_found_after_a_salvage(box):
+    box.store.write(lambda c: c.execute("UPDATE transfer SET state = 'receipted'").rowcount)
+    box.store.write(lambda c: c.execute("UPDATE clip SET state = 'receipted'").rowcount)
+    lost = "DELETE FROM transfer WHERE name = 'clip-1.mp4'"
+    box.store.write(lambda c: c.execute(lost).rowcount)
+    assert adopt(custodian(box)) == 0, "no start reads every manifest"
+    assert adopt(custodian(box), is_thorough=True) == 1
+    states = rows(box.store, "SELECT name, state FROM transfer ORDER BY state DESC")
+    assert states[0] == {"name": "clip-1.mp4", "state": "waiting"}
+    assert {row["state"] for row in states[1:]} == {"receipted"}
+    assert box.clip(box.sealed)["state"] == "sealed"
+
+
+def test_a_wanted_clip_whose_id_is_none_gets_another_and_is_made(box):
+    box.want(5.0, 6.0)
+    broken = "UPDATE clip SET id = ':' || substr(id, 2) WHERE state = 'wanted'"
+    box.store.write(lambda c: c.execute(broken).rowcount)
+    adopt(custodian(box))
+    box.step()
+    found = rows(box.store, "SELECT id, state FROM clip")
+    assert [row["state"] for row in found] == ["sealed", "sealed"]
+    assert all(len(row["id"]) == 32 and int(row["id"], 16) for row in found)
+
+
+def test_a_wanted_clip_whose_event_is_lost_is_made_all_the_same(box):
+    clip_id = box.want(5.0, 6.0)
+    forget(box, "event")
+    box.step()
+    assert box.clip(clip_id)["state"] == "sealed"
+    assert box.manifest(clip_id)["kind"] == "unknown"
+
+
 def test_what_is_not_a_sealed_folder_of_ours_stays_and_is_told(box, caplog):
     forget(box, "clip", "transfer")
     folder = box.folder / "clips"
