@@ -165,7 +165,7 @@ class Uplink:
     def run(self, stop: threading.Event, progress: Callable[[], None]) -> None:
         """Deliver until `stop`; connection losses are dealt with here."""
         if not self._is_born:
-            self._outbox.release()
+            self._release(self._outbox.release)
         self._link.run(lambda session: self._serve(session, stop, progress), stop, progress)
 
     def status(self) -> UplinkStatus:
@@ -202,7 +202,8 @@ class Uplink:
         self._put_birth(now_ns)
         self._flight = _Flight(min(self._config.window, session.receive_maximum))
         self._holds.reconnected(now_ns)
-        self._release(session, now_ns)
+        fits_bytes = session.max_packet_bytes - PACKET_BYTES
+        self._release(lambda: self._outbox.release_fitting(fits_bytes))
         self._batching.reconnected(session_present=session.session_present)
         if not session.session_present:
             self._awaited.forget_all()
@@ -212,12 +213,13 @@ class Uplink:
             if self._is_ours(topic) or not session.session_present:
                 self._flight.repeats.append((topic, payload))
 
-    def _release(self, session: Session, now_ns: int) -> None:
-        """Let rows go that are set aside and have got a chance by this connection."""
+    def _release(self, take_up: Callable[[], object]) -> None:
+        """Let rows that are set aside go; a box too full for it must deliver all the same."""
         self._aside.clear()  # what could not be marked is tried again; what is marked stays
         try:
-            self._outbox.release_fitting(session.max_packet_bytes - PACKET_BYTES)
+            take_up()
         except OutboxFull as error:
+            now_ns = self._clock.mono_ns()
             self._full.add("no room to take messages up again", now_ns, reason=error)
 
     def _put_birth(self, now_ns: int) -> None:
