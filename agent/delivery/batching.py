@@ -189,4 +189,4 @@ class Batching:
         self.most_rows = len(batch.row_ids) // 2
         if self.most_rows < LEAST_ROWS:
             self.most_rows = MOST_ROWS
-            self.fail(f"broker takes {most_bytes} bytes", now_ns)
+            self.fail(f"allowed: {most_bytes} bytes", now_ns)

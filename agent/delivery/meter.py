@@ -36,6 +36,7 @@ SAVE_NS = 60 * NS_PER_S
 WAITS_NS = NS_PER_S // 2  # who was turned away so long ago does not wait any more
 STEP_NS = 60 * NS_PER_S  # a clock once right that nobody set since by more than this
 LEAST_CHUNK_BYTES = 1024
+LEAST_BATCH_BYTES = 8 * 1024
 _READ = "SELECT value FROM meta WHERE key = ?"
 
 _log = log.get(__name__)
@@ -178,6 +179,12 @@ class Meter:
             if rate
         ]
         return max(LEAST_CHUNK_BYTES, int(min(buckets, default=ANY_SIZE) / 2))
+
+    @property
+    def batch_bytes(self) -> int:
+        """The longest batch of rows: a burst, though no less than what makes a batch of use."""
+        burst_bytes = int(self._total.depth_bytes) if self.has_cap else ANY_SIZE
+        return max(LEAST_BATCH_BYTES, burst_bytes)
 
     def may_chunk(self, size_bytes: int) -> bool:
         """Say whether a packet of a file may go now."""

@@ -17,7 +17,8 @@ from agent.core.model import Lane, Message, Row
 from agent.core.wire import Json, Topics
 from agent.delivery.ahead import PACKET_BYTES, Ahead, packet_bytes
 from agent.delivery.batch import Batch
-from agent.delivery.batching import Batching, forms
+from agent.delivery.batching import MOST_FLYING, Batching, forms
+from agent.delivery.buckets import SHARES
 from agent.delivery.config import BrokerConfig, DeliveryConfig
 from agent.delivery.lanes import Ask, LaneReader
 from agent.delivery.link import Link, LinkStatus, SessionFactory
@@ -47,6 +48,7 @@ MOST_RETAINED = 256
 WINDOW_BYTES = 256 * 1024  # an alarm never stands behind more than this
 MOST_TOPIC_BYTES = 256  # of a batch, with the header
 MOST_TRIES = 5
+FIRST_BATCH_BYTES = 64 * 1024
 URGENT = (Lane.ALARM, Lane.STATE)
 NOBODY_LISTENING = 0x10
 QUOTA_EXCEEDED = 0x97
@@ -142,6 +144,7 @@ class Uplink:
         self._flight = _Flight(1)
         self._last_receipt_utc_ns: int | None = None
         self._is_born = False
+        self._batch_due_bytes = FIRST_BATCH_BYTES  # when others have sent so much, one is due
         self._ears: dict[str, Hear] = {}  # by what their topics begin with
         self._again: deque[Sequence[str]] = deque()
         self._retried: deque[Sequence[int]] = deque()
@@ -242,8 +245,10 @@ class Uplink:
         self._gather(reader, now_ns)
         if flight.is_stale(reader.version(), now_ns):
             flight.refill(reader.take(self._ask(now_ns)), now_ns)
+        if self._batch_due_bytes <= 0:  # a storm would leave it no room ever
+            self._send_batches(session, reader, 1)
         self._send(session)
-        self._send_batches(session, reader)
+        self._send_batches(session, reader, MOST_FLYING)
         for event in session.poll(IDLE_S):
             self._take(event)
         now_ns = self._clock.mono_ns()
@@ -298,18 +303,22 @@ class Uplink:
             rows = reader.take_late(batching.most_rows, batching.after_id, exclude)
             batching.offer(rows, self._topics.root, now_ns)
 
-    def _send_batches(self, session: Session, reader: LaneReader) -> None:
+    def _send_batches(self, session: Session, reader: LaneReader, most: int) -> None:
         flight, now_ns = self._flight, self._clock.mono_ns()
-        while flight.has_room() and self._pause.is_over(now_ns):
+        for _ in range(most):
+            if not (flight.has_room() and self._pause.is_over(now_ns)):
+                return
             self._gather(reader, now_ns)
-            most_bytes = session.max_packet_bytes - MOST_TOPIC_BYTES
+            most_bytes = min(session.max_packet_bytes, self._meter.batch_bytes) - MOST_TOPIC_BYTES
             batch = self._batching.next(most_bytes, self._meter.may_row, now_ns)
             if batch is None:
                 return
             token = session.publish(self._topics.up(f"backfill/{batch.kind}"), batch.payload)
             flight.launched(token, _Sent(None, now_ns, len(batch.payload), batch=batch))
             self._counts.published += 1
-            self._meter.sent_row(len(batch.payload) + MOST_TOPIC_BYTES, is_urgent=False)
+            size_bytes = len(batch.payload) + MOST_TOPIC_BYTES
+            self._meter.sent_row(size_bytes, is_urgent=False)
+            self._batch_due_bytes = int(size_bytes * (1 / SHARES[Lane.BACKFILL] - 1))
 
     def _publish(self, session: Session, topic: str, payload: bytes, row: Row | None) -> None:
         is_retained = row is None or row.is_retained
@@ -318,6 +327,7 @@ class Uplink:
         self._counts.published += 1
         size_bytes = len(topic) + len(payload) + PACKET_BYTES
         self._meter.sent_row(size_bytes, is_urgent=row is None or row.lane in URGENT)
+        self._batch_due_bytes -= size_bytes
         if row is not None and is_retained and self._may_retain(topic):
             self._retained[topic] = payload
 

@@ -120,7 +120,7 @@ class Centre:
         if rest[0] == "file":
             if self.takes_files:
                 self.on_file(rest[1], rest[2], message.payload)
-        elif message.payload and rest[0] not in ("receipt", "death"):
+        elif message.payload and rest[0] not in ("receipt", "death", "backfill"):
             self._on_row(json.loads(message.payload))
 
     def _on_row(self, envelope):

@@ -131,6 +131,8 @@ def test_a_low_cap_means_short_chunks(noon):
     assert metre(capped(400), noon).chunk_bytes == 50_000 * DEPTH_S / 2
     assert metre(capped(400, files_kbit_s=80), noon).chunk_bytes == 1250
     assert metre(capped(8), noon).chunk_bytes == 1024
+    assert metre(capped(64), noon).batch_bytes == 8192, "less would not be worth a batch"
+    assert metre(capped(4000), noon).batch_bytes == 500_000 * DEPTH_S
 
 
 def test_outside_its_window_a_large_file_waits_and_a_small_one_goes(noon):
