@@ -1,7 +1,8 @@
 """Receipts for messages: collected for an instant, signed once for many, given again when asked.
 
 The first message of a quiet device is signed for at once; a flood, also of repeats, costs one
-signature per device every 200 ms or 500 ids.
+signature per device every 200 ms or 500 ids. Batches are signed for at once: the device has few
+under way, and each has cost far more than a signature.
 """
 
 from collections.abc import Iterator
@@ -36,6 +37,11 @@ class RowReceipts:
         ids = self._waiting.setdefault(device, {})
         if len(ids) < MOST_WAITING:
             ids[message_id] = None
+
+    def add_batch(self, device: str, batch_id: str) -> None:
+        """Take a batch that is on the disk: it stands for many messages, so it does not wait."""
+        self.add(device, batch_id)
+        self._signed_ns.pop(device, None)
 
     def due(self) -> Iterator[tuple[str, wire.Json]]:
         """Give the receipts to send now, each with its device."""

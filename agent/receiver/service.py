@@ -181,7 +181,7 @@ class Receiver:
         if messages and not self._keep(messages):
             return
         for device, batch in batches:
-            self._rows.add(device, batch)
+            self._rows.add_batch(device, batch)
 
     def _keep(self, messages: list[Incoming]) -> bool:
         """Store messages and sign for them; false if the disk refuses."""

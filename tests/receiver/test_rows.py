@@ -84,3 +84,13 @@ def test_waiting_ids_are_bounded(rows, clock):
         rows.add("cam-1", number(at))
     clock.advance(1)
     assert sum(len(ids) for _, ids in due(rows)) == MOST_WAITING
+
+
+def test_batches_do_not_wait_and_take_along_what_does(rows):
+    rows.add("cam-1", number(1))
+    due(rows)
+    rows.add("cam-1", number(2))
+    rows.add_batch("cam-1", number(3))
+    assert due(rows) == [("cam-1", (number(2), number(3)))]
+    rows.add("cam-1", number(4))
+    assert due(rows) == [], "what comes after it rests again"

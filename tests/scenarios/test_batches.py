@@ -10,6 +10,7 @@ from paho.mqtt.client import Client
 from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
 
 from agent.core.model import Lane, Message
+from agent.delivery import dictionary
 from agent.delivery.outbox import Outbox
 from firmware_sim import broker as brokers
 from firmware_sim.gate import Gate
@@ -191,3 +192,46 @@ def test_a_bad_row_costs_the_others_nothing(field):
         assert kept(centre) == rows
         (rejected,) = centre.contents("rejected")
         assert "boot" in rejected["reason"]
+
+
+@pytest.fixture
+def trained(tmp_path, field):
+    """Give rows that wait, and a dictionary made of them."""
+    rows = field.pile_up(600)
+    path = tmp_path / "theirs" / "links"
+    path.parent.mkdir()
+    path.write_bytes(dictionary.train(list(rows.values()), 4096))
+    return rows, path
+
+
+def needed(packed):
+    return zstandard.get_frame_parameters(packed).dict_id
+
+
+def test_both_ends_have_the_dictionary(field, trained):
+    rows, path = trained
+    with (
+        Ear(field.port, "backfill/+") as ear,
+        field.centre(dictionaries_dir=path.parent) as centre,
+        field.uplink(dictionary_path=path, receipt_timeout_s=15),
+    ):
+        assert until(field.is_empty, 20), field.outbox.depths()
+        assert kept(centre) == rows
+        assert until(lambda: ear.batches() != [])
+        assert all(needed(packed) for packed in ear.batches())
+        assert centre.contents("rejected") == []
+
+
+def test_a_centre_without_the_dictionary_says_so_and_gets_batches_without(field, trained):
+    rows, path = trained
+    with (
+        Ear(field.port, "backfill/+") as ear,
+        field.centre() as centre,
+        field.uplink(dictionary_path=path, receipt_timeout_s=2),
+    ):
+        assert until(field.is_empty, 20), field.outbox.depths()
+        assert kept(centre) == rows
+        assert until(lambda: len(ear.batches()) >= 2)
+        assert [bool(needed(packed)) for packed in ear.batches()][:2] == [True, False]
+        (rejected,) = centre.contents("rejected")
+        assert rejected["reason"].startswith(f"batch: dictionary {needed(ear.batches()[0])} is not")
