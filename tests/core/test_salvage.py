@@ -126,7 +126,7 @@ def test_a_database_damaged_anyhow_opens_and_keeps_what_can_be_read(
     kept = sum(len(after[name] & before[name]) for name in before)
     share = kept / sum(len(rows) for rows in before.values())
     # A bit may change a text without any sign of it; a page of a tree takes all below it along.
-    least = {"first page": 1.0, "bits": 0.8, "pages": 0.2, "ends": 0.9, "stretch": 0.5, "cut": 0.0}
+    least = {"first page": 1.0, "bits": 0.6, "pages": 0.2, "ends": 0.9, "stretch": 0.5, "cut": 0.0}
     assert share >= least[kind], mended.text
     if kind not in ("bits", "cut"):
         assert all(rows <= before[name] for name, rows in after.items()), "a row was invented"
