@@ -77,7 +77,7 @@ def _checked(topic: wire.Address, envelope: wire.Json, payload: bytes) -> Incomi
         raise MalformedMessage(f"kind {envelope['kind']!r} on topic {'/'.join(topic.rest)!r}")
     schema = wire.BODIES.get(envelope["kind"].partition("/")[0])
     if schema is not None:
-        wire.check(schema, envelope["body"])
+        wire.fit(schema, envelope["body"])
     _check_whole(envelope, ("boot", "seq", "t_utc_ms", "mono_ms"))
     if schema == "state":
         gaps.check_spans(envelope["body"].get("removed", ()))
