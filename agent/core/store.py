@@ -179,6 +179,9 @@ class Store:
         connection.text_factory = _text
         try:
             self._prepare(connection)
+        except UnicodeDecodeError as error:  # SQLite complains of names that are no text any more
+            connection.close()
+            raise StoreCorrupt(f"store {self.path}: {error}") from error
         except sqlite3.DatabaseError as error:
             connection.close()
             if is_damage(error):
@@ -247,8 +250,8 @@ def read_only(path: Path) -> sqlite3.Connection:
         connection = sqlite3.connect(
             f"{path.absolute().as_uri()}?mode=ro", uri=True, timeout=BUSY_TIMEOUT_S
         )
-        connection.execute("PRAGMA schema_version").fetchone()
-    except sqlite3.DatabaseError as error:
+        connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()
+    except (sqlite3.DatabaseError, UnicodeDecodeError) as error:
         raise StorageError(f"store {path}: {error}") from error
     connection.row_factory = sqlite3.Row
     connection.text_factory = _text

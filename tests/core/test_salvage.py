@@ -185,6 +185,23 @@ def test_what_was_committed_last_stands_in_the_log_and_is_salvaged_too(opened, t
     assert mended.salvaged.rows["custody"] == ROWS
 
 
+def test_names_that_are_no_text_any_more_are_damage(opened, tmp_path) -> None:
+    store, _ = opened(tmp_path / "outpost.db")
+    store.write(device_rows)
+    store.close()
+    content = store.path.read_bytes()
+    for old, new in (
+        (b"CREATE TABLE event", b"CREATE TABL\xa0 event"),
+        (b"custody (", b"custod\xa0 ("),
+    ):
+        store.path.write_bytes(content.replace(old, new, 1))
+        again, mended = opened(store.path)
+        again.close()
+        assert mended is not None
+        assert mended.salvaged is not None
+        assert mended.salvaged.rows["custody"] == ROWS
+
+
 def test_the_note_is_in_the_new_database_before_it_is_used(tmp_path) -> None:
     path = tmp_path / "outpost.db"
     path.write_bytes(b"no database" * 1000)

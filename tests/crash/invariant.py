@@ -36,8 +36,20 @@ def broken_at_the_end(scene: Scene) -> list[str]:
     keys = (scene.device_key, scene.folder / "receiver.pub")
     if not (scene.store / SITE / DEVICE).exists():
         return []  # nothing was delivered in this scene
-    report = verify(scene.store / SITE / DEVICE, *(PublicKey.load(key) for key in keys))
-    return [] if report.ok else [f"outpost verify: {report.first_wrong}"]
+    public = [PublicKey.load(key) for key in keys]
+    report = verify(scene.store / SITE / DEVICE, *public)
+    if report.ok:
+        return []
+    if scene.has_damage:
+        # A clip that was made again after the database went back in time stands beside the first
+        # making, which may never have come whole: one of the two is.
+        verdicts: dict[str, bool] = {}
+        for folder in (scene.store / SITE / DEVICE).iterdir():
+            clip_id = folder.name.partition(".")[0]
+            verdicts[clip_id] = verdicts.get(clip_id, False) or verify(folder, *public).ok
+        if all(verdicts.values()):
+            return []
+    return [f"outpost verify: {report.first_wrong}"]
 
 
 def lost_now(scene: Scene) -> set[str]:
