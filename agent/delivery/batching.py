@@ -21,6 +21,7 @@ from agent.delivery.config import DeliveryConfig
 MOST_FLYING = 4  # not yet acknowledged by the broker
 MOST_FLYING_BYTES = 32 * 1024  # with less, one more may go: an alarm stands behind these
 MOST_OPEN = 16  # without a receipt
+MOST_LOSSES = 3
 LOOK_S = 1.0  # rows grow old without any commit
 FIRST_REST_S = 60.0
 MOST_REST_S = 3600.0
@@ -55,6 +56,7 @@ class Batching:
         self._rest_s = 0.0
         self._rest_until_ns = 0
         self._look_ns = 0
+        self._losses = 0  # connections in a row that ended before a batch was acknowledged
         self.most_rows = MOST_ROWS  # in the next one
 
     def __len__(self) -> int:
@@ -112,6 +114,7 @@ class Batching:
 
     def acked(self, batch: Batch, now_ns: int) -> None:
         """Wait for the receipt of a batch: the broker has taken it."""
+        self._losses = 0
         if self._flying.pop(batch.batch_id, None) is not None:
             self._awaited[batch.batch_id] = (now_ns + self._timeout_ns, batch.row_ids)
 
@@ -162,13 +165,20 @@ class Batching:
         self._rest_until_ns = now_ns + int(self._rest_s * NS_PER_S)
         _log.info("no batches for a while", rest_s=self._rest_s, reason=reason)
 
-    def reconnected(self, *, session_present: bool) -> None:
-        """Begin anew with what the broker has not taken; with all, where it has forgotten too."""
+    def reconnected(self, now_ns: int, *, session_present: bool) -> None:
+        """Begin anew with what the broker has not taken; with all, where it has forgotten too.
+
+        Where connection after connection ends over a batch, smaller packets may still pass.
+        """
+        self._losses += bool(self._flying)
         awaited = self._awaited if session_present else {}
         self.forget_all()
         self._awaited = awaited
         self._look_ns = 0
         self.most_rows = MOST_ROWS
+        if self._losses >= MOST_LOSSES:
+            self._losses = 0
+            self.fail("connections end over it", now_ns)
 
     def forget_all(self) -> None:
         """Let go of every batch: the rows are read again."""

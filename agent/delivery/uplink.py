@@ -207,7 +207,7 @@ class Uplink:
         self._holds.reconnected(now_ns)
         fits_bytes = session.max_packet_bytes - PACKET_BYTES
         self._release(lambda: self._outbox.release_fitting(fits_bytes))
-        self._batching.reconnected(session_present=session.session_present)
+        self._batching.reconnected(now_ns, session_present=session.session_present)
         if not session.session_present:
             self._awaited.forget_all()
         session.subscribe((self._topics.receipt, *(f"{root}+" for root in self._ears)))

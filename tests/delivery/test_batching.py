@@ -199,14 +199,23 @@ def test_a_new_connection_sends_again_what_the_broker_had_not_taken(plan):
     prove(plan)
     taken, flying = send(plan, 11), send(plan, 21)
     plan.acked(taken, 0)
-    plan.reconnected(session_present=True)
+    plan.reconnected(0, session_present=True)
     assert len(plan) == 1
     plan.acked(flying, 0)
     assert plan.receipted([flying.batch_id]) == []
     assert plan.receipted([taken.batch_id]) == list(range(11, 21))
     plan.acked(send(plan, 21), 0)
-    plan.reconnected(session_present=False)
+    plan.reconnected(0, session_present=False)
     assert len(plan) == 0
+
+
+def test_where_connections_end_over_batches_rows_go_singly(plan):
+    for _ in range(batching.MOST_LOSSES):
+        assert plan.wants_rows(0)
+        send(plan, 1)
+        plan.reconnected(0, session_present=True)
+    assert not plan.wants_rows(0)
+    assert plan.wants_rows(int(FIRST_REST_S * S))
 
 
 def test_switched_off_there_are_none():
