@@ -1,9 +1,10 @@
 """Which batches are under way, and whether to make more: the centre's receipts decide.
 
 The first batch goes alone. Once the centre has signed for one, many may be under way. Without a
-receipt in time one goes alone again, and without one for that, or where the broker has nobody to
-give it to, rows go singly and a batch is tried later. Every instant is a parameter, in monotonic
-nanoseconds.
+receipt in time one goes alone again, ever more rarely: a centre that has signed before is away or
+full, and single rows would be forgotten on the broker's word. One that never has, an hour of that,
+or a broker that has nobody to give it to: rows go singly and a batch is tried later. Every instant
+is a parameter, in monotonic nanoseconds.
 """
 
 from collections import deque
@@ -22,6 +23,8 @@ MOST_FLYING = 4  # not yet acknowledged by the broker
 MOST_FLYING_BYTES = 32 * 1024  # with less, one more may go: an alarm stands behind these
 MOST_OPEN = 16  # without a receipt
 MOST_LOSSES = 3
+MOST_MISSES = 15  # about an hour with the usual time limit
+MOST_WAIT_NS = 300 * NS_PER_S  # for a receipt
 LOOK_S = 1.0  # rows grow old without any commit
 FIRST_REST_S = 60.0
 MOST_REST_S = 3600.0
@@ -53,6 +56,9 @@ class Batching:
         self._flying: dict[str, Batch] = {}
         self._awaited: dict[str, tuple[int, tuple[int, ...]]] = {}  # when it is due, and the rows
         self._is_proven = False
+        self._has_signed = False  # the centre, since batches were last given up
+        self._has_ever_signed = False  # in this run
+        self._misses = 0  # receipts in a row that did not come
         self._rest_s = 0.0
         self._rest_until_ns = 0
         self._look_ns = 0
@@ -116,7 +122,8 @@ class Batching:
         """Wait for the receipt of a batch: the broker has taken it."""
         self._losses = 0
         if self._flying.pop(batch.batch_id, None) is not None:
-            self._awaited[batch.batch_id] = (now_ns + self._timeout_ns, batch.row_ids)
+            wait_ns = min(self._timeout_ns << self._misses, MOST_WAIT_NS)
+            self._awaited[batch.batch_id] = (now_ns + wait_ns, batch.row_ids)
 
     def returned(self, batch: Batch) -> None:
         """Let go of a batch that the broker has no room for: its rows are read again."""
@@ -135,19 +142,21 @@ class Batching:
             _, row_ids = self._awaited.pop(name, (0, batch.row_ids if batch else ()))
             gone += row_ids
         if gone:
-            self._is_proven, self._rest_s, self._look_ns = True, 0.0, 0
+            self._is_proven = self._has_signed = self._has_ever_signed = True
+            self._misses, self._rest_s, self._look_ns = 0, 0.0, 0
         return gone
 
     def check(self, now_ns: int) -> None:
-        """Send again what is overdue, as one batch; if that has no receipt either, give up."""
+        """Send again what is overdue, as one batch, or give up."""
         due_ns, _ = next(iter(self._awaited.values()), (now_ns + 1, ()))
         if due_ns > now_ns:
             return
-        if not self._is_proven:
+        if not self._has_signed or self._misses >= MOST_MISSES:
             self.fail("no receipt of the centre", now_ns)
             return
         self.forget_all()
         self._is_proven = False
+        self._misses += 1
 
     def fail(self, reason: str, now_ns: int) -> None:
         """Give up the batches under way: the next form is tried, after the last one comes a rest.
@@ -155,13 +164,16 @@ class Batching:
         What is still to come for them, receipts too, is nobody's.
         """
         self.forget_all()
-        self._is_proven, self._compress = False, None
+        self._is_proven = self._has_signed = False
+        self._misses, self._compress = 0, None
         self._form += 1
         if self._form < len(self._forms):
             _log.warning("batches without a dictionary from now on", reason=reason)
             return
         self._form = 0
-        self._rest_s = min(max(FIRST_REST_S, 2 * self._rest_s), MOST_REST_S)
+        # One that has ever signed for a batch will do so again when it is back.
+        most_s = FIRST_REST_S if self._has_ever_signed else MOST_REST_S
+        self._rest_s = min(max(FIRST_REST_S, 2 * self._rest_s), most_s)
         self._rest_until_ns = now_ns + int(self._rest_s * NS_PER_S)
         _log.info("no batches for a while", rest_s=self._rest_s, reason=reason)
 

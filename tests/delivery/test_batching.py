@@ -147,17 +147,42 @@ def test_without_a_receipt_the_first_batch_is_given_up_and_the_rests_grow(plan):
     assert plan.wants_rows(now_ns + int(FIRST_REST_S * S)), "a receipt has ended the growth"
 
 
-def test_a_centre_that_has_read_batches_gets_one_more_before_rows_go_singly(plan):
+def test_a_centre_that_has_read_batches_is_waited_for_an_hour_before_rows_go_singly(plan):
     prove(plan)
     for number in range(3):
         plan.acked(send(plan, 11 + 10 * number), 0)
     plan.check(int(TIMEOUT_S * S))
     assert len(plan) == 0
-    again = send(plan, 11, int(TIMEOUT_S * S))
-    assert not plan.wants_rows(int(TIMEOUT_S * S)), "one alone"
-    plan.acked(again, int(TIMEOUT_S * S))
-    plan.check(int(2 * TIMEOUT_S * S))
-    assert not plan.wants_rows(int(2 * TIMEOUT_S * S))
+    now_ns, waits_s = int(TIMEOUT_S * S), []
+    while plan.wants_rows(now_ns):
+        again, begun_ns = send(plan, 11, now_ns), now_ns
+        assert not plan.wants_rows(now_ns), "one alone"
+        plan.acked(again, now_ns)
+        while len(plan):
+            now_ns += S
+            plan.check(now_ns)
+        waits_s.append((now_ns - begun_ns) // S)
+    assert waits_s == [20, 40, 80, 160] + [300] * 11
+    prove(plan, now_ns + int(FIRST_REST_S * S))
+
+
+def test_a_centre_that_can_read_batches_gets_one_soon_however_long_it_is_away(plan):
+    prove(plan)
+    now_ns = 0
+    for _ in range(5):
+        plan.refused(send(plan, 11, now_ns), "nobody listens", now_ns)
+        assert not plan.wants_rows(now_ns)
+        now_ns += int(FIRST_REST_S * S)
+        assert plan.wants_rows(now_ns)
+
+
+def test_a_centre_that_comes_back_gets_many_at_once_again(plan):
+    prove(plan)
+    plan.acked(send(plan, 11), 0)
+    plan.check(int(TIMEOUT_S * S))
+    prove(plan, int(TIMEOUT_S * S))
+    assert send(plan, 11, int(TIMEOUT_S * S))
+    assert plan.wants_rows(int(TIMEOUT_S * S))
 
 
 def test_without_its_dictionary_a_centre_gets_plain_batches(tmp_path):
