@@ -89,6 +89,11 @@ class Ear:
         return {json.loads(payload)["id"] for payload in alone if b'"lane"' in payload}
 
 
+def kinds(ear):
+    """Give the first parts of the topics in the order they came."""
+    return [topic.partition("/")[0] for topic, _ in list(ear.seen)]
+
+
 def kept(centre):
     """Give the bytes of what the centre has, by id."""
     with centre.store.reading() as connection:
@@ -120,6 +125,23 @@ def test_alarms_and_states_go_singly_however_old_they_are(field):
         assert until(field.is_empty, 20), field.outbox.depths()
         assert until(lambda: ear.ids() >= old)
         assert ear.batches() == []
+
+
+def test_a_storm_of_alarms_leaves_the_batches_their_share(field):
+    field.pile_up(300)
+
+    def storm(connection):
+        for number in range(1500):
+            body = EVENT | {"start_utc_ms": number}
+            field.outbox.put_in(connection, Message(Lane.ALARM, "event/zone_enter", body))
+
+    field.store.write(storm)
+    with Ear(field.port, "#") as ear, field.centre(), field.uplink():
+        assert until(field.is_empty, 60), field.outbox.depths()
+        assert until(lambda: kinds(ear).count("event") == 1500), "the ear may be behind"
+        heard = kinds(ear)
+    assert heard.index("event") <= 3, "after birth and death's end"
+    assert heard[:1000].count("backfill") >= 1, "not when all alarms have gone"
 
 
 def test_the_connection_is_cut_in_the_middle_again_and_again(field):
