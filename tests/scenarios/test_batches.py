@@ -160,6 +160,26 @@ def test_the_connection_is_cut_in_the_middle_again_and_again(field):
             assert device.worker.status().accepted <= 1 + 8, "singly went the birth and a rest"
 
 
+def test_while_a_centre_that_has_signed_is_away_nothing_is_forgotten(tmp_path, store, embedded):
+    """A reader of everything lets the broker say that all is well."""
+    field = Backlog(tmp_path, store, embedded.port)
+    event = Message(Lane.ALARM, "event/zone_enter", EVENT, needs_receipt=True)
+    with Ear(field.port, "#") as ear, field.uplink(receipt_timeout_s=1.5) as device:
+        with field.centre() as centre:
+            field.outbox.put(event)
+            assert until(field.is_empty, 20), "it listens"
+            receipted = device.worker.status().receipted
+            rows = field.pile_up(5000, pad=100)
+            assert until(lambda: device.worker.status().receipted > receipted + 1, 20)
+        seen = len(ear.batches())
+        assert until(lambda: field.is_empty() or len(ear.batches()) > seen + 1, 20)
+        waiting = field.outbox.depths()["telemetry"]
+        with field.centre() as centre:
+            assert waiting >= len(rows.keys() - kept(centre).keys()), "not there, so here"
+            assert until(field.is_empty, 30), field.outbox.depths()
+            assert kept(centre).keys() >= rows.keys()
+
+
 def test_a_centre_that_takes_batches_and_reads_none_gets_every_row_alone(field):
     """Its subscription makes the broker say that all is well: nothing is forgotten on that."""
     rows = field.pile_up(600)
