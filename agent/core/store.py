@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -199,6 +200,8 @@ class Store:
         connection.execute("PRAGMA synchronous=FULL")
         connection.execute("PRAGMA mmap_size=0")
         migrate(connection, self._migrations, self.path)
+        if changed := _names(connection) ^ _expected(self._migrations):
+            raise StoreCorrupt(f"store {self.path}: schema of {min(changed)[0]} was changed")
         _look(connection)
 
     def _shape(self, connection: sqlite3.Connection) -> None:
@@ -276,6 +279,20 @@ def migrate(connection: sqlite3.Connection, migrations: Sequence[str], path: Pat
         )
     for number, script in enumerate(migrations[version:], start=version + 1):
         connection.executescript(f"BEGIN;\n{script}\nPRAGMA user_version={number};\nCOMMIT;")
+
+
+def _names(connection: sqlite3.Connection) -> set[tuple[str, str]]:
+    """Give the name and the statement of everything that is in a database."""
+    query = "SELECT name, coalesce(sql, '') FROM sqlite_schema WHERE name NOT LIKE 'sqlite_stat%'"
+    return {(row[0], row[1]) for row in connection.execute(query)}
+
+
+@cache
+def _expected(migrations: Sequence[str]) -> frozenset[tuple[str, str]]:
+    """Give the same of a new database."""
+    with closing(sqlite3.connect(":memory:", isolation_level=None)) as connection:
+        migrate(connection, migrations, Path(":memory:"))
+        return frozenset(_names(connection))
 
 
 def _look(connection: sqlite3.Connection) -> None:

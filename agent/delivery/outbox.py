@@ -130,6 +130,25 @@ class Outbox:
         )
         _log.error("message set aside", row_id=row_id, reason=reason)
 
+    def mended(self, row: Row) -> str:
+        """Set the columns of a row right by what its message says; the next look reads them.
+
+        Returns:
+            Why that cannot be done; empty if all is well now.
+
+        Raises:
+            MalformedMessage: the message itself is damaged.
+        """
+        envelope = wire.decode("envelope", row.payload)
+        true = (envelope["id"], self.topics.up(envelope["kind"]))
+        if true == (row.message_id, row.topic):
+            return ""
+        change = "UPDATE OR IGNORE outbox SET message_id = ?, topic = ? WHERE id = ?"
+        values = (*true, row.row_id)
+        if self._store.write(lambda connection: connection.execute(change, values).rowcount):
+            return ""
+        return f"{DAMAGED}message {true[0]} is in another row too"
+
     def release(self) -> list[int]:
         """Give what was set aside a new series of tries; gives the rows' ids.
 

@@ -282,10 +282,20 @@ class Uplink:
             size_bytes = packet_bytes(row)
             if size_bytes > session.max_packet_bytes:
                 self._set_aside(row, f"{size_bytes} {TOO_LARGE} {session.max_packet_bytes}")
-            elif self._awaited.knows(row.row_id) and (wrong := _unreadable(row.payload)):
-                self._set_aside(row, wrong)
+            elif self._awaited.knows(row.row_id) and not self._is_whole(row):
+                continue
             elif self._holds.allow(row.topic, now_ns):
                 self._publish(session, row.topic, row.payload, row)
+
+    def _is_whole(self, row: Row) -> bool:
+        """Look again at a row that nobody has signed for: the disk may have changed it."""
+        try:
+            wrong = self._outbox.mended(row)
+        except MalformedMessage as error:
+            wrong = f"{DAMAGED}{error}"
+        if wrong:
+            self._set_aside(row, wrong)
+        return not wrong
 
     def _may_go(self, row: Row) -> bool:
         """Whether a row may go now: no cap holds up an alarm or a state."""
@@ -408,15 +418,6 @@ class Uplink:
         row_ids, self._flight.forget = self._flight.forget, []
         if row_ids:
             self._counts.accepted += self._outbox.accept(row_ids)
-
-
-def _unreadable(payload: bytes) -> str:
-    """Say why nobody signs for a row however often it is sent, empty if that is not known."""
-    try:
-        wire.decode("envelope", payload)
-    except MalformedMessage as error:
-        return f"{DAMAGED}{error}"
-    return ""
 
 
 class _Flight:

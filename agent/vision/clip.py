@@ -7,6 +7,7 @@ says `wanted` it is simply made again.
 """
 
 import json
+import re
 import shutil
 import sqlite3
 import threading
@@ -280,7 +281,7 @@ class ClipMaker:
             missing_ms=missing_ms,
             clock=self._custodian.clock_state(),
             camera_offset_ms=footage.camera_offset_ms,
-            sources=footage.sources,
+            sources=tuple((_hash(sha256), start_ms) for sha256, start_ms in footage.sources),
             custody_seq=head.seq,
             custody_hash=head.hash,
         )
@@ -334,6 +335,11 @@ def _sealed(event: Event, handover: Handover, missing_ms: int, refused: str) -> 
     if refused:
         body["clip_refused"] = refused
     return Message(Lane.STATE, f"event/{event.kind}", body, needs_receipt=True)
+
+
+def _hash(stored: str) -> str:
+    """Give a segment's hash; none if the disk has changed it: a wrong one would name another."""
+    return stored if re.fullmatch("[0-9a-f]{64}", stored) else ""
 
 
 def _event(wanted: _Wanted) -> Event:

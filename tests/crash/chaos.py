@@ -208,7 +208,7 @@ class Suite:
             wrong.append(f"not drained within {DRAIN_S:.0f} s: {_waiting(scene)}")
         if scene.restarts > restarts + MOST_RESTARTS:
             wrong.append(f"the agent ended {scene.restarts - restarts} times by itself, healed")
-        wrong += invariant.broken(scene)
+        wrong += invariant.broken(scene, self._screen)
         for fault in faults:
             wrong += fault.judge(scene)
             if fault.may_lose:

@@ -13,9 +13,11 @@ from agent.evidence.hashing import hash_file
 from agent.evidence.keys import PublicKey
 from agent.evidence.verify import verify
 from agent.receiver import index
-from firmware_sim.demo import DEVICE, SITE
+from firmware_sim.demo import DEVICE, SITE, Screen
 from tests.crash.scene import Scene
 
+NEAR = 2  # letters
+CHECKED_S = 60.0
 SHOWN = 3  # examples of each thing wrong
 _REMEMBERED = {"custody": "seq", "transfer": "fid"}
 _SEALED = ("clip_id", "path", "name", "size_bytes", "sha256")  # of a transfer: never changed by us
@@ -23,9 +25,12 @@ _SEALED = ("clip_id", "path", "name", "size_bytes", "sha256")  # of a transfer: 
 _hashed: dict[tuple[str, int, int, int], str] = {}
 
 
-def broken(scene: Scene) -> list[str]:
+def broken(scene: Scene, screen: Screen) -> list[str]:
     """Give every promise that does not hold, in words; empty when all is well."""
     try:
+        if scene.has_damage and not _is_mended(scene):  # found and mended within a minute
+            scene.until(lambda: _is_mended(scene), CHECKED_S)
+            scene.drain(CHECKED_S, screen)
         return [*_events(scene), *_files(scene), *_sound(scene)]
     except (StorageError, OSError, sqlite3.Error) as error:
         return [f"a store cannot be read: {error}"]
@@ -75,11 +80,32 @@ def _events(scene: Scene) -> list[str]:
     said, centre = scene.closed_by_log(), at_centre(scene)
     # After damage an id in the database may be none that the agent ever gave.
     mine = (said if scene.has_damage else said | scene.known) - scene.forgiven
+    strange = centre - scene.known - said
+    if scene.has_damage:
+        strange = {event_id for event_id in strange if not _is_near(event_id, scene.known | said)}
     return [
         *_if_any("events that the agent said were kept are in no store", said - scene.known),
         *_if_any("events never reached the receiver", mine - centre),
-        *_if_any("events at the receiver that the agent never had", centre - scene.known - said),
+        *_if_any("events at the receiver that the agent never had", strange),
     ]
+
+
+def _is_mended(scene: Scene) -> bool:
+    scene.keep_up()
+    try:
+        with closing(read_only(scene.database)) as connection:
+            return connection.execute("PRAGMA integrity_check").fetchone()[0] == "ok"
+    except (StorageError, sqlite3.DatabaseError):
+        return False
+
+
+def _is_near(event_id: str, known: set[str]) -> bool:
+    """Whether a fault may have made it out of one that is known, by changing a letter or two."""
+    return any(
+        sum(here != there for here, there in zip(event_id, other, strict=True)) <= NEAR
+        for other in known
+        if len(other) == len(event_id)
+    )
 
 
 def _files(scene: Scene) -> list[str]:

@@ -114,25 +114,6 @@ def test_without_a_receipt_a_row_stays_and_goes_again_with_the_same_id(broker, o
 
 
 @pytest.mark.broker
-def test_a_row_that_the_disk_has_changed_is_set_aside_when_nobody_signs_for_it(
-    broker, outbox, store, tmp_path
-):
-    centre = Centre(broker.port, TOPICS, signs=False)
-    bad, good = put_alarms(outbox, 2)
-    damage = "UPDATE outbox SET payload = CAST(replace(payload, 'mono_ms', 'mono_mz') AS BLOB)"
-    damage += " WHERE message_id = ?"
-    store.write(lambda connection: connection.execute(damage, (bad,)).rowcount)
-    with Running(uplink(broker.port, outbox, tmp_path, receipt_timeout_s=0.2)):
-        assert until(lambda: outbox.depths()["quarantine"] == 1)
-        assert until(lambda: len(centre.rows[good]) >= 3)
-    assert outbox.depths()["alarm"] == 1
-    with store.reading() as connection:
-        (reason,) = connection.execute("SELECT max(quarantine) FROM outbox").fetchone()
-    assert reason.startswith("damaged: envelope")
-    centre.stop()
-
-
-@pytest.mark.broker
 @pytest.mark.crash
 def test_nothing_is_lost_when_the_broker_is_killed_in_the_middle(broker, outbox, tmp_path):
     """The embedded broker forgets every session; duplicates carry the same id."""

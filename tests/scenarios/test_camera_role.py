@@ -82,7 +82,7 @@ def told_to_the_centre(stage: Stage, kind: str, limit_s: float = 20.0) -> list[d
 
 
 def schedule_is_told(stage: Stage, now: Any) -> None:
-    assert now["schedule"].startswith("files 8000 kbit/s; ")
+    assert now["schedule"].startswith("files 8000 kbit/s")
     (beat, *_) = told_to_the_centre(stage, "beat")
     assert beat["body"]["schedule"]["files_kbit_s"] == 8000
 

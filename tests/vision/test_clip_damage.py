@@ -21,6 +21,7 @@ def box(store: Store, tmp_path: Path) -> Box:
     [
         ("UPDATE clip SET track_path = 'rubbish'", {"model": "ssd@0", "rule": "in"}),
         ("UPDATE clip SET track_path = '7'", {"model": "ssd@0", "rule": "in"}),
+        ("UPDATE segment SET sha256 = 'g' || substr(sha256, 2)", {"model": "ssd@0", "rule": "in"}),
         ("UPDATE event SET body = replace(body, ':', ';')", {"model": "", "rule": "in"}),
     ],
 )
