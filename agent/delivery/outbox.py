@@ -140,6 +140,7 @@ class Outbox:
             MalformedMessage: the message itself is damaged.
         """
         envelope = wire.decode("envelope", row.payload)
+        _check_body(envelope)
         true = (envelope["id"], self.topics.up(envelope["kind"]))
         if true == (row.message_id, row.topic):
             return ""
@@ -259,12 +260,16 @@ def _count(stored: str) -> tuple[int, int]:
     return (int(boot), int(last)) if boot.isdecimal() and last.isdecimal() else (0, 0)
 
 
-def _encode(envelope: Mapping[str, object]) -> bytes:
+def _check_body(envelope: Mapping[str, object]) -> None:
     group = str(envelope["kind"]).partition("/")[0]
+    if group in wire.BODIES:
+        wire.check(wire.BODIES[group], envelope["body"])
+
+
+def _encode(envelope: Mapping[str, object]) -> bytes:
     try:
         payload = wire.encode(wire.check("envelope", envelope))
-        if group in wire.BODIES:
-            wire.check(wire.BODIES[group], envelope["body"])
+        _check_body(envelope)
     except (TypeError, ValueError) as error:
         raise MalformedMessage(f"message {envelope['kind']}: not JSON: {error}") from error
     if len(payload) > MAX_PAYLOAD_BYTES:

@@ -13,21 +13,22 @@ def outbox(store, clock):
 
 
 @pytest.mark.broker
+@pytest.mark.parametrize(("part", "of"), [("mono_ms", "envelope"), ("event_id", "event")])
 def test_a_row_that_the_disk_has_changed_is_set_aside_when_nobody_signs_for_it(
-    broker, outbox, store, tmp_path
+    broker, outbox, store, tmp_path, part, of
 ):
     centre = Centre(broker.port, TOPICS, signs=False)
     bad, good = put_alarms(outbox, 2)
-    damage = "UPDATE outbox SET payload = CAST(replace(payload, 'mono_ms', 'mono_mz') AS BLOB)"
+    damage = "UPDATE outbox SET payload = CAST(replace(payload, ?, 'other') AS BLOB)"
     damage += " WHERE message_id = ?"
-    store.write(lambda connection: connection.execute(damage, (bad,)).rowcount)
+    store.write(lambda connection: connection.execute(damage, (part, bad)).rowcount)
     with Running(uplink(broker.port, outbox, tmp_path, receipt_timeout_s=0.2)):
         assert until(lambda: outbox.depths()["quarantine"] == 1)
         assert until(lambda: len(centre.rows[good]) >= 3)
     assert outbox.depths()["alarm"] == 1
     with store.reading() as connection:
         (reason,) = connection.execute("SELECT max(quarantine) FROM outbox").fetchone()
-    assert reason.startswith("damaged: envelope")
+    assert reason.startswith(f"damaged: {of}:")
     centre.stop()
 
 
