@@ -19,9 +19,44 @@ if TYPE_CHECKING:
 PAGE_BYTES: Final = 4096
 UNREADABLE: Final = (sqlite3.DatabaseError, UnicodeDecodeError)  # the latter in SQLite's own words
 COPY_SUFFIX: Final = ".copy"
+WAL_HEADER_BYTES: Final = 32
+_MAGIC = b"SQLite format 3\0"
 _JOURNAL = slice(18, 20)
+_WRITERS = 18  # which SQLite may write: 1 a journal, 2 a write-ahead log
+_FORMAT = slice(44, 48)  # of the schema; 0 before the first table
+_NEWEST_WRITER, _NEWEST_FORMAT = 2, 4
 _PAGE_COUNT = slice(28, 32)
 _KIND, _LEAF = 100, 13  # of the page: all of the schema stands in it
+
+
+def fault(path: Path) -> str:
+    """Say what is wrong with a database before SQLite touches it; empty if nothing is seen.
+
+    These SQLite does not call damage: of a header that only a newer SQLite could have written it
+    says that it cannot write or read it, and beside an empty file it deletes the log.
+
+    Raises:
+        OSError: the disk refuses.
+    """
+    try:
+        with path.open("rb") as stream:
+            head = stream.read(_FORMAT.stop)
+    except FileNotFoundError:
+        head = b""
+    if not head and _has_frames(path):
+        return "nothing is left of it but its log"
+    if len(head) < _FORMAT.stop or not head.startswith(_MAGIC):
+        return ""  # which SQLite says by itself
+    if head[_WRITERS] > _NEWEST_WRITER:
+        return f"write version {head[_WRITERS]} in its header; allowed: up to {_NEWEST_WRITER}"
+    if (number := int.from_bytes(head[_FORMAT], "big")) > _NEWEST_FORMAT:
+        return f"schema format {number} in its header; allowed: up to {_NEWEST_FORMAT}"
+    return ""
+
+
+def _has_frames(path: Path) -> bool:
+    log = path.with_name(path.name + "-wal")
+    return log.exists() and log.stat().st_size > WAL_HEADER_BYTES
 
 
 @contextmanager
@@ -38,7 +73,8 @@ def opened(
     Raises:
         OSError: the disk has no room for a copy.
     """
-    source = _connect(damaged, tables)
+    is_there = damaged.exists() and damaged.stat().st_size > 0
+    source = _connect(damaged, tables) if is_there else None  # or its log would be deleted
     if source is not None:
         with closing(source):
             yield source
@@ -75,8 +111,11 @@ def _copied(
     damaged: Path, copy: Path, fresh: sqlite3.Connection, tables: "Sequence[Table]"
 ) -> sqlite3.Connection:
     page = _page(fresh, tables)
-    if page and damaged.stat().st_size > PAGE_BYTES:
-        shutil.copyfile(damaged, copy)
+    size_bytes = damaged.stat().st_size if damaged.exists() else 0
+    if page and (size_bytes > PAGE_BYTES or _has_frames(damaged)):
+        copy.write_bytes(page)  # a log needs a page to stand beside
+        if size_bytes:
+            shutil.copyfile(damaged, copy)
         with suppress(FileNotFoundError):
             shutil.copyfile(f"{damaged}-wal", f"{copy}-wal")
             page[_JOURNAL] = b"\2\2"  # a write-ahead log

@@ -69,8 +69,11 @@ def tidy(path: Path) -> None:
         return
     if path.exists():
         _remove(new)
-    else:
-        _into_place(new, path)
+        return
+    copies = _copies(path)
+    target = _beside(path, f"{_BAD}{copies[-1] if copies else 0}")
+    _set_aside(path, target)  # the new one must not meet the log of the old one
+    _into_place(new, path)
 
 
 def mend(
@@ -105,12 +108,9 @@ def mend(
         note(connection, mended)
         connection.execute("COMMIT")
     sync_file(new)
-    for suffix in PARTS:
-        part = _beside(path, suffix)
-        if part.exists():
-            part.rename(_beside(target, suffix))
+    _set_aside(path, target)
     _into_place(new, path)
-    _forget_old(path)
+    _forget_old(path, utc_ns)
     _log.error("database was damaged", outcome=mended.text)
     return mended
 
@@ -128,11 +128,25 @@ def _into_place(new: Path, path: Path) -> None:
     sync_directory(path.parent)
 
 
-def _forget_old(path: Path) -> None:
-    found = path.parent.glob(f"{path.name}{_BAD}*")
-    copies = [item for item in found if not item.name.endswith(PARTS[1:])]
-    for old in sorted(copies)[:-KEPT_COPIES]:
-        _remove(old)
+def _set_aside(path: Path, target: Path) -> None:
+    for suffix in PARTS:
+        part = _beside(path, suffix)
+        if part.exists():
+            part.rename(_beside(target, suffix))
+
+
+def _forget_old(path: Path, newest: int) -> None:
+    """Keep the copy just made, whatever its clock said, and the newest of the others."""
+    others = [number for number in _copies(path) if number != newest]
+    for number in others[: len(others) + 1 - KEPT_COPIES]:
+        _remove(_beside(path, f"{_BAD}{number}"))
+
+
+def _copies(path: Path) -> list[int]:
+    """Give the numbers of the copies that there are, whole or in parts, smallest first."""
+    found = (item.name for item in path.parent.glob(f"{path.name}{_BAD}*"))
+    numbers = (name.rpartition(_BAD)[2].partition("-")[0] for name in found)
+    return sorted({int(number) for number in numbers if number.isdigit()})
 
 
 def _remove(path: Path) -> None:

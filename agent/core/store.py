@@ -17,7 +17,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar
 
-from agent.core import log, mending
+from agent.core import firstpage, log, mending
 from agent.core.clock import Clock, watch
 from agent.core.errors import OutboxFull, StorageError, StoreCorrupt
 from agent.core.files import sync_directory
@@ -152,7 +152,7 @@ class Store:
         self._thread.join()
 
     def _sound(self) -> sqlite3.Connection:
-        if reason := mending.marked(self.path):
+        if reason := mending.marked(self.path) or firstpage.fault(self.path):
             raise StoreCorrupt(f"store {self.path}: {reason}")
         return self._connect()
 
@@ -270,15 +270,36 @@ def migrate(connection: sqlite3.Connection, migrations: Sequence[str], path: Pat
     """Apply the steps that `user_version` says are missing, each in one transaction.
 
     Raises:
+        StoreCorrupt: the number is not that of the tables that are there.
         StorageError: the file was written by a newer program.
     """
-    version = connection.execute("PRAGMA user_version").fetchone()[0]
-    if version > len(migrations):
-        raise StorageError(
-            f"store {path}: schema {version} is newer than this program's {len(migrations)}"
-        )
+    version, newest = connection.execute("PRAGMA user_version").fetchone()[0], len(migrations)
+    if not 0 <= version <= newest:
+        _complain_of_number(connection, migrations, f"store {path}: schema {version}")
+        raise StorageError(f"store {path}: schema {version} is newer than this program's {newest}")
     for number, script in enumerate(migrations[version:], start=version + 1):
-        connection.executescript(f"BEGIN;\n{script}\nPRAGMA user_version={number};\nCOMMIT;")
+        try:
+            connection.executescript(f"BEGIN;\n{script}\nPRAGMA user_version={number};\nCOMMIT;")
+        except sqlite3.OperationalError:  # a table that it makes may be there
+            if connection.in_transaction:
+                connection.execute("ROLLBACK")
+            _complain_of_number(connection, migrations, f"store {path}: schema {version}")
+            raise
+
+
+def _complain_of_number(
+    connection: sqlite3.Connection, migrations: Sequence[str], what: str
+) -> None:
+    """Raise StoreCorrupt if the tables are those of the last step: then the number is wrong."""
+    with closing(sqlite3.connect(":memory:", isolation_level=None)) as fresh:
+        for script in migrations:
+            fresh.executescript(script)
+        if _schema(fresh) == _schema(connection):
+            raise StoreCorrupt(f"{what} by its number, {len(migrations)} by its tables")
+
+
+def _schema(connection: sqlite3.Connection) -> set[tuple[str, str]]:
+    return {tuple(row) for row in connection.execute("SELECT name, sql FROM sqlite_schema")}
 
 
 def _names(connection: sqlite3.Connection) -> set[tuple[str, str]]:

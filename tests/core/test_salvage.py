@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from agent.core import mending
-from agent.core.clock import RealClock
+from agent.core.clock import NS_PER_S, RealClock, SimClock
 from agent.core.errors import StorageError
 from agent.core.schema import DEVICE_MIGRATIONS
 from agent.core.store import PAGE_BYTES, Store
@@ -159,13 +159,19 @@ def test_a_file_that_is_no_database_is_set_aside(opened, tmp_path, content) -> N
     assert store.write(lambda c: c.execute("SELECT count(*) FROM event").fetchone()[0]) == 0
 
 
-def test_an_empty_file_and_a_log_without_its_database_are_a_new_one(opened, tmp_path) -> None:
+def test_an_empty_file_is_a_new_database(opened, tmp_path) -> None:
     path = tmp_path / "outpost.db"
     path.touch()
     assert opened(path)[1] is None
-    other = tmp_path / "other.db"
-    other.with_name("other.db-wal").write_bytes(b"\x37\x7f\x06\x82" + bytes(8000))
-    assert opened(other)[1] is None
+
+
+def test_a_log_of_nothing_without_its_database_is_set_aside(opened, tmp_path) -> None:
+    path, log = tmp_path / "other.db", b"\x37\x7f\x06\x82" + bytes(8000)
+    path.with_name("other.db-wal").write_bytes(log)
+    store, mended = opened(path)
+    assert mended is not None
+    assert mended.moved_to.with_name(mended.moved_to.name + "-wal").read_bytes() == log
+    assert store.write(lambda c: c.execute("SELECT count(*) FROM event").fetchone()[0]) == 0
 
 
 def test_what_was_committed_last_stands_in_the_log_and_is_salvaged_too(opened, tmp_path) -> None:
@@ -275,3 +281,77 @@ def test_a_folder_that_takes_nothing_is_a_clear_error(tmp_path) -> None:
     path.parent.write_text("no folder")
     with pytest.raises((StorageError, OSError), match="is-a-file"):
         Store(path, DEVICE_MIGRATIONS, RealClock()).open()
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_bit_of_the_header_never_keeps_a_box_from_starting(opened, tmp_path, seed) -> None:
+    store, _ = opened(tmp_path / "outpost.db")
+    store.write(device_rows)
+    store.close()
+    content = store.path.read_bytes()
+    in_header = [18, 47, 60, 61, 62, 63, *random.Random(seed).sample(range(100), 4)]
+    for place in in_header:
+        changed = bytearray(content)
+        changed[place] ^= 1 << (seed * 3 + 1) % 8
+        store.path.write_bytes(changed)
+        again, _ = opened(store.path)
+        kept = again.write(lambda c: c.execute("SELECT count(*) FROM custody").fetchone()[0])
+        again.close()
+        assert kept > ROWS // 2, f"byte {place}"
+
+
+def test_a_newer_program_s_database_is_left_to_that_program(opened, tmp_path) -> None:
+    path = tmp_path / "outpost.db"
+    newer = (*DEVICE_MIGRATIONS, "CREATE TABLE later (n INTEGER PRIMARY KEY);")
+    opened(path, newer)[0].close()
+    with pytest.raises(StorageError, match="is newer than this program's"):
+        opened(path)
+    assert "later" in contents(path)
+    assert not list(tmp_path.glob("outpost.db.bad-*"))
+
+
+@pytest.mark.parametrize("is_there", [True, False])
+def test_a_log_whose_database_is_gone_gives_back_its_rows(opened, tmp_path, is_there) -> None:
+    live, _ = opened(tmp_path / "live.db")
+    live.write(device_rows)
+    log = live.path.with_name("live.db-wal").read_bytes()
+    path = tmp_path / "outpost.db"
+    path.with_name("outpost.db-wal").write_bytes(log)
+    if is_there:
+        path.touch()
+    _, mended = opened(path)
+    assert mended is not None
+    assert mended.salvaged is not None
+    assert mended.salvaged.rows["custody"] == ROWS
+    aside = mended.moved_to.with_name(mended.moved_to.name + "-wal")
+    assert aside.read_bytes() == log, "nothing is thrown away"
+
+
+def test_a_new_database_does_not_meet_the_log_of_the_old_one(opened, tmp_path) -> None:
+    live, _ = opened(tmp_path / "live.db")
+    live.write(device_rows)
+    log = live.path.with_name("live.db-wal").read_bytes()
+    new, _ = opened(tmp_path / "outpost.db.salvage")
+    new.write(lambda c: c.execute("INSERT INTO meta VALUES ('boot', '77')"))
+    new.close()
+    (tmp_path / "outpost.db.bad-5").write_bytes(b"set aside, and then the power went")
+    (tmp_path / "outpost.db-wal").write_bytes(log)
+    store, mended = opened(tmp_path / "outpost.db")
+    boot = store.write(lambda c: c.execute("SELECT value FROM meta").fetchone()["value"])
+    assert mended is None
+    assert boot == "77", "the old rows came back out of the log"
+    assert (tmp_path / "outpost.db.bad-5-wal").read_bytes() == log
+
+
+def test_a_copy_made_while_the_clock_was_wrong_is_kept(tmp_path) -> None:
+    path = tmp_path / "outpost.db"
+    for utc_s in (1_795_000_000, 1_795_000_100, 10):
+        path.write_bytes(f"no database {utc_s}".encode() * 1000)
+        store = Store(path, DEVICE_MIGRATIONS, SimClock(utc_s * NS_PER_S))
+        mended = store.open()
+        store.close()
+        assert mended is not None
+        assert mended.moved_to.exists()
+        for suffix in ("", "-wal"):
+            path.with_name(path.name + suffix).unlink(missing_ok=True)
+    assert len(list(tmp_path.glob("outpost.db.bad-*"))) == 2
