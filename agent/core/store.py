@@ -200,7 +200,7 @@ class Store:
         connection.execute("PRAGMA synchronous=FULL")
         connection.execute("PRAGMA mmap_size=0")
         migrate(connection, self._migrations, self.path)
-        if changed := _names(connection) ^ _expected(self._migrations):
+        if changed := _names(connection) ^ _expected(tuple(self._migrations)):
             raise StoreCorrupt(f"store {self.path}: schema of {min(changed)[0]} was changed")
         _look(connection)
 
@@ -291,15 +291,8 @@ def _complain_of_number(
     connection: sqlite3.Connection, migrations: Sequence[str], what: str
 ) -> None:
     """Raise StoreCorrupt if the tables are those of the last step: then the number is wrong."""
-    with closing(sqlite3.connect(":memory:", isolation_level=None)) as fresh:
-        for script in migrations:
-            fresh.executescript(script)
-        if _schema(fresh) == _schema(connection):
-            raise StoreCorrupt(f"{what} by its number, {len(migrations)} by its tables")
-
-
-def _schema(connection: sqlite3.Connection) -> set[tuple[str, str]]:
-    return {tuple(row) for row in connection.execute("SELECT name, sql FROM sqlite_schema")}
+    if _names(connection) == _expected(tuple(migrations)):
+        raise StoreCorrupt(f"{what} by its number, {len(migrations)} by its tables")
 
 
 def _names(connection: sqlite3.Connection) -> set[tuple[str, str]]:
@@ -309,10 +302,11 @@ def _names(connection: sqlite3.Connection) -> set[tuple[str, str]]:
 
 
 @cache
-def _expected(migrations: Sequence[str]) -> frozenset[tuple[str, str]]:
+def _expected(migrations: tuple[str, ...]) -> frozenset[tuple[str, str]]:
     """Give the same of a new database."""
     with closing(sqlite3.connect(":memory:", isolation_level=None)) as connection:
-        migrate(connection, migrations, Path(":memory:"))
+        for script in migrations:
+            connection.executescript(script)
         return frozenset(_names(connection))
 
 
