@@ -13,6 +13,7 @@ AgentError
   StorageError         evict, then retry or stop
     OutboxFull           the store has reached its share of the disk
     StoreCorrupt         the database does not pass its check
+    RowRefused           a row breaks a rule of its table, now and at any time
   IntegrityError       never retried, never hidden
     HashMismatch         bytes differ from what was signed
     ChainBroken          a custody entry was changed, removed or reordered
@@ -75,6 +76,10 @@ class OutboxFull(StorageError):
 
 class StoreCorrupt(StorageError):
     """The database does not pass its check."""
+
+
+class RowRefused(StorageError):
+    """A row breaks a rule of its table: a second one with its key, a value that is not allowed."""
 
 
 class IntegrityError(AgentError):

@@ -19,7 +19,7 @@ from typing import Any, TypeVar
 
 from agent.core import firstpage, log, mending
 from agent.core.clock import Clock, watch
-from agent.core.errors import OutboxFull, StorageError, StoreCorrupt
+from agent.core.errors import OutboxFull, RowRefused, StorageError, StoreCorrupt
 from agent.core.files import sync_directory
 from agent.core.mending import Mended, Note
 from agent.core.salvage import tables
@@ -115,6 +115,7 @@ class Store:
 
         Raises:
             OutboxFull: the file has reached its bound.
+            RowRefused: a row breaks a rule of its table.
             StorageError: the disk refuses.
         """
         return self.submit(call, size_bytes).result()
@@ -378,8 +379,10 @@ def _translate(error: Exception) -> Exception:
     code = getattr(error, "sqlite_errorcode", None)
     if code == sqlite3.SQLITE_FULL:
         return OutboxFull(f"store: {error}; free space or raise storage.max_db_mb")
-    if isinstance(error, sqlite3.IntegrityError | sqlite3.ProgrammingError):
+    if isinstance(error, sqlite3.ProgrammingError):
         return error
+    if isinstance(error, sqlite3.IntegrityError):
+        return RowRefused(f"store: {error}")
     if is_damage(error):
         return StoreCorrupt(f"store: {error}")
     return StorageError(f"store: {error}")

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from agent.core import wire
 from agent.core.clock import NS_PER_MS, Clock
-from agent.core.errors import MalformedMessage
+from agent.core.errors import MalformedMessage, RowRefused
 from agent.core.store import Store
 from agent.receiver import gaps, losses, replay, times
 
@@ -103,7 +103,7 @@ class Inbox:
         """
         try:
             return self._store.write(lambda connection: self._insert_all(connection, messages))
-        except (sqlite3.Error, OverflowError) as error:  # the disk's own are a StorageError
+        except (RowRefused, OverflowError) as error:
             raise MalformedMessage(f"message refused by the index: {error}") from error
 
     def _insert_all(self, connection: sqlite3.Connection, messages: Sequence[Incoming]) -> int:

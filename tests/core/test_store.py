@@ -14,7 +14,7 @@ import pytest
 
 from agent.core import upkeep
 from agent.core.clock import RealClock
-from agent.core.errors import OutboxFull, StorageError
+from agent.core.errors import OutboxFull, RowRefused, StorageError
 from agent.core.schema import DEVICE_MIGRATIONS
 from agent.core.store import PAGE_BYTES, Store, migrate, read_only
 from agent.receiver.schema import RECEIVER_MIGRATIONS
@@ -98,7 +98,8 @@ def test_one_bad_call_takes_nothing_from_its_neighbours(make: Callable[..., Stor
     first.result(5)
     assert futures[0].result(5) == 1
     assert isinstance(futures[1].exception(5), KeyError)
-    assert isinstance(futures[2].exception(5), sqlite3.IntegrityError)
+    with pytest.raises(RowRefused, match="UNIQUE constraint failed"):
+        futures[2].result(5)
     assert futures[3].result(5) == 2
     assert stored(store.path) == [1, 2]
 
@@ -249,7 +250,7 @@ def test_a_failed_migration_leaves_the_old_schema(tmp_path: Path) -> None:
 
 def test_the_device_schema_stands_and_its_checks_bite(make: Callable[..., Store]) -> None:
     store = make(DEVICE_MIGRATIONS)
-    with pytest.raises(sqlite3.IntegrityError):
+    with pytest.raises(RowRefused, match="constraint failed"):
         store.write(
             lambda connection: connection.execute(
                 "INSERT INTO clip (id, event_id, camera, start_utc_ns, end_utc_ns, state)"

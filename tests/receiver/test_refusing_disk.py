@@ -68,7 +68,7 @@ def test_a_message_that_the_index_refuses_is_set_aside_and_takes_no_other_down(r
     receipts = rig.row_receipts()
     assert {number for receipt in receipts for number in receipt["ids"]} == set(wanted)
     (reason,) = rig.rejected()
-    assert "refused by the index: not this one" in reason
+    assert "refused by the index: store: not this one" in reason
 
 
 def test_event_that_cannot_be_stored_gets_no_receipt_until_it_can(rig):
