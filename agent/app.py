@@ -153,10 +153,14 @@ def status(file: Path, overrides: Sequence[str]) -> dict[str, Any]:
     Raises:
         StorageError: it has never run.
     """
+    from agent.core import mending
     from agent.device import status as status_file
 
     state_dir = load_config(file, overrides, check_files=False).state_dir
-    return {**status_file.read(state_dir), **box.counts(state_dir / DATABASE)}
+    found = {**status_file.read(state_dir), **box.counts(state_dir / DATABASE)}
+    if copies := mending.copies(state_dir / DATABASE):
+        found["database"] = f"was damaged and mended; set aside: {', '.join(copies)}"
+    return found
 
 
 def inspect(file: Path, overrides: Sequence[str], topic: str, limit: int) -> box.Rows:

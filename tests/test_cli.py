@@ -12,6 +12,9 @@ from typing import Any
 import pytest
 
 from agent import app, cli
+from agent.core.clock import RealClock
+from agent.core.schema import DEVICE_MIGRATIONS
+from agent.core.store import Store
 from agent.evidence.keys import DeviceKey
 
 ROOT = Path(__file__).parent.parent
@@ -283,6 +286,21 @@ def test_status_before_the_first_run(folder: Path, capsys: pytest.CaptureFixture
     code = cli.main(["status", "--config", str(write(folder, good()))])
     assert code == 1
     assert "outpost.db" in capsys.readouterr().err
+
+
+def test_status_says_that_the_database_was_mended(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = write(folder, good())
+    path = app.load_config(file, check_files=False).state_dir / app.DATABASE
+    path.parent.mkdir(exist_ok=True)
+    path.write_bytes(b"no database at all" * 1000)
+    store = Store(path, DEVICE_MIGRATIONS, RealClock())
+    store.open()
+    store.close()
+    assert cli.main(["status", "--json", "--config", str(file)]) == 0
+    told = json.loads(capsys.readouterr().out)["database"]
+    assert told.startswith("was damaged and mended; set aside: outpost.db.bad-")
 
 
 def test_keys_are_made_once(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -70,8 +70,8 @@ def tidy(path: Path) -> None:
     if path.exists():
         _remove(new)
         return
-    copies = _copies(path)
-    target = _beside(path, f"{_BAD}{copies[-1] if copies else 0}")
+    numbers = _copies(path)
+    target = _beside(path, f"{_BAD}{numbers[-1] if numbers else 0}")
     _set_aside(path, target)  # the new one must not meet the log of the old one
     _into_place(new, path)
 
@@ -140,6 +140,11 @@ def _forget_old(path: Path, newest: int) -> None:
     others = [number for number in _copies(path) if number != newest]
     for number in others[: len(others) + 1 - KEPT_COPIES]:
         _remove(_beside(path, f"{_BAD}{number}"))
+
+
+def copies(path: Path) -> list[str]:
+    """Give the names of the damaged databases that are kept, oldest first."""
+    return [f"{path.name}{_BAD}{number}" for number in _copies(path)]
 
 
 def _copies(path: Path) -> list[int]:

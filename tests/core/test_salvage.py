@@ -256,6 +256,7 @@ def test_two_damaged_copies_are_kept(opened, tmp_path) -> None:
         for suffix in ("", "-wal"):
             path.with_name(path.name + suffix).unlink(missing_ok=True)
     kept = sorted(tmp_path.glob("outpost.db.bad-*"))
+    assert mending.copies(path) == [item.name for item in kept if "-wal" not in item.name]
     assert [item.read_bytes()[:13] for item in kept] == [b"no database 2", b"no database 3"]
 
 
