@@ -1,0 +1,1 @@
+"""The dock: what comes from a body camera's card."""
