@@ -211,4 +211,78 @@ DEVICE_MIGRATIONS: tuple[str, ...] = (
         PRIMARY KEY (fid, store)
     ) WITHOUT ROWID;
     """,
+    """
+    CREATE TABLE dock_slot (          -- written before what it says is done
+        slot TEXT PRIMARY KEY,
+        state TEXT NOT NULL,          -- agent/docking/states.py
+        code TEXT NOT NULL DEFAULT '',        -- why a technician is called
+        session_id TEXT NOT NULL DEFAULT '',  -- empty: no camera
+        plug TEXT NOT NULL DEFAULT '',        -- which plugging-in it is about
+        since_utc_ns INTEGER NOT NULL,
+        detail TEXT NOT NULL DEFAULT ''
+    ) WITHOUT ROWID;
+
+    CREATE TABLE dock_session (       -- one camera in one slot, from docking to taking
+        id TEXT PRIMARY KEY,
+        slot TEXT NOT NULL,
+        camera TEXT NOT NULL DEFAULT '',      -- its serial as a name; empty: not known yet
+        serial TEXT NOT NULL DEFAULT '',      -- as the camera wrote it
+        model TEXT NOT NULL DEFAULT '',
+        firmware TEXT NOT NULL DEFAULT '',
+        usb_id TEXT NOT NULL DEFAULT '',
+        officer TEXT NOT NULL DEFAULT '',
+        officer_source TEXT NOT NULL DEFAULT 'unknown'
+            CHECK (officer_source IN ('assigned', 'camera', 'badge', 'unknown')),
+        started_utc_ns INTEGER NOT NULL,
+        ended_utc_ns INTEGER,                 -- null while it hangs
+        clock_offset_ms INTEGER,              -- before the clock was set; null: not told
+        clock_rtt_ms INTEGER,
+        battery_percent INTEGER,
+        quarantine TEXT NOT NULL DEFAULT '',  -- why nothing of it is wiped; empty: nothing wrong
+        ignored TEXT NOT NULL DEFAULT '[]',   -- JSON: [{name, reason}] of what was not taken
+        sealed_utc_ns INTEGER,                -- null: no signed list of it yet
+        previous_sha256 TEXT NOT NULL DEFAULT '',  -- of the list signed before, of this dock
+        manifest_sha256 TEXT NOT NULL DEFAULT ''   -- of the signed list
+    ) WITHOUT ROWID;
+    CREATE INDEX dock_session_by_camera ON dock_session (camera, started_utc_ns);
+
+    CREATE TABLE footage (            -- one file of a camera
+        id TEXT PRIMARY KEY,          -- the hand-over's, `clip_id` of its transfers
+        session_id TEXT NOT NULL,     -- in which it was found first
+        seen_session_id TEXT NOT NULL,        -- in which it was seen last
+        camera TEXT NOT NULL,
+        name TEXT NOT NULL,           -- path on the camera, as data (agent/docking/names.py)
+        size_bytes INTEGER NOT NULL,
+        mtime_ns INTEGER NOT NULL,    -- as the camera's file system tells
+        is_marked INTEGER NOT NULL DEFAULT 0,
+        here TEXT NOT NULL DEFAULT 'no'       -- on the dock
+            CHECK (here IN ('no', 'sealed', 'receipted', 'deleted')),
+        there TEXT NOT NULL DEFAULT 'yes'     -- on the camera
+            CHECK (there IN ('yes', 'wiping', 'wiped', 'gone')),
+        kept_because TEXT NOT NULL DEFAULT '',  -- why it will not be wiped
+        sha256 TEXT NOT NULL DEFAULT '',
+        path TEXT NOT NULL DEFAULT '',        -- hand-over's folder, relative to the state directory
+        media_type TEXT NOT NULL DEFAULT '',
+        duration_ms INTEGER,                  -- null: not known
+        flags TEXT NOT NULL DEFAULT '[]',     -- JSON list: partial, zero_tail, unplayable, …
+        derived_from TEXT NOT NULL DEFAULT '',  -- id of the original; such a file was on no camera
+        category TEXT NOT NULL DEFAULT 'unclassified',
+        incident TEXT NOT NULL DEFAULT '',
+        note TEXT NOT NULL DEFAULT '',
+        tagged_by TEXT NOT NULL DEFAULT '',
+        sealed_utc_ns INTEGER,
+        receipted_utc_ns INTEGER,
+        wiped_utc_ns INTEGER
+    ) WITHOUT ROWID;
+    CREATE INDEX footage_by_camera ON footage (camera, there, here);
+    CREATE INDEX footage_by_session ON footage (session_id);
+    CREATE INDEX footage_by_hash ON footage (camera, sha256);
+
+    CREATE TABLE dock_assignment (    -- which officer carries which camera
+        camera TEXT PRIMARY KEY,
+        officer TEXT NOT NULL,
+        source TEXT NOT NULL CHECK (source IN ('assigned', 'camera', 'badge')),
+        since_utc_ns INTEGER NOT NULL
+    ) WITHOUT ROWID;
+    """,
 )
