@@ -62,7 +62,7 @@ class Batching:
         self._rest_s = 0.0
         self._rest_until_ns = 0
         self._look_ns = 0
-        self._losses = 0  # connections in a row that ended before a batch was acknowledged
+        self._losses = 0  # connections in a row that ended before a batch was known to be there
         self.most_rows = MOST_ROWS  # in the next one
 
     def __len__(self) -> int:
@@ -143,7 +143,7 @@ class Batching:
             gone += row_ids
         if gone:
             self._is_proven = self._has_signed = self._has_ever_signed = True
-            self._misses, self._rest_s, self._look_ns = 0, 0.0, 0
+            self._misses, self._losses, self._rest_s, self._look_ns = 0, 0, 0.0, 0
         return gone
 
     def check(self, now_ns: int) -> None:

@@ -243,5 +243,15 @@ def test_where_connections_end_over_batches_rows_go_singly(plan):
     assert plan.wants_rows(int(FIRST_REST_S * S))
 
 
+def test_where_a_receipt_comes_batches_pass_however_connections_end(plan):
+    prove(plan)
+    for number in range(batching.MOST_LOSSES + 1):
+        sent = send(plan, 11)
+        assert plan.receipted([sent.batch_id]) == list(range(11, 21)), "the acknowledgement is lost"
+        send(plan, 21)
+        plan.reconnected(0, session_present=True)
+        assert plan.wants_rows(0), number
+
+
 def test_switched_off_there_are_none():
     assert not Batching([], TIMEOUT_S).wants_rows(0)

@@ -151,6 +151,8 @@ def test_the_connection_is_cut_in_the_middle_again_and_again(field):
         field.port = gate.port
         with field.uplink(receipt_timeout_s=15) as device:
             for share in (0.1, 0.3, 0.5, 0.7):
+                signed = device.worker.status().receipted
+                assert until(lambda signed=signed: device.worker.status().receipted > signed, 20)
                 assert until(lambda share=share: len(kept(centre)) >= share * len(rows), 20)
                 gate.set(has_acks=share > 0.2)
                 gate.cut()
