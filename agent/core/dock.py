@@ -118,7 +118,10 @@ class Storage(Protocol):
         ...
 
     def close(self) -> None:
-        """Let go; any number of times."""
+        """Let go, any number of times: unmounted, and the camera told so.
+
+        A camera that comes twice then comes back as a device that is spoken to.
+        """
         ...
 
 
