@@ -23,7 +23,7 @@ from agent.core.clock import Clock, RealClock
 from agent.core.config import Kinded
 from agent.core.errors import ConfigError
 from agent.device import inspect as box
-from agent.roles.config import CameraRole
+from agent.roles.config import CameraRole, DeviceRole
 from agent.vision import analytics
 
 if TYPE_CHECKING:
@@ -32,8 +32,9 @@ if TYPE_CHECKING:
     from agent.evidence.keys import PublicKey
     from agent.evidence.verify import Report
     from agent.receiver.config import BulkConfig
+    from agent.supervisor import Supervisor
 
-ROLES: Mapping[str, type] = {"camera": CameraRole}
+ROLES: Mapping[str, type[DeviceRole]] = {"camera": CameraRole}
 INSPECT_TOPICS = box.TOPICS
 DATABASE = "outpost.db"
 KEY = Path("keys") / "device.key"
@@ -45,13 +46,29 @@ URL_SCHEMES = ("rtsp://", "rtsps://")
 
 def load_config(
     file: Path, overrides: Sequence[str] = (), *, check_files: bool = True
-) -> CameraRole:
-    """Read a device's configuration.
+) -> DeviceRole:
+    """Read a device's configuration, of whichever role.
 
     Raises:
         ConfigError: with one line for every mistake.
     """
-    return config.load(file, CameraRole, kinds, overrides, check_files=check_files)
+    role = config.peek(file, "role", overrides)
+    shape = ROLES.get(role, CameraRole) if isinstance(role, str) else CameraRole
+    return config.load(file, shape, kinds, overrides, check_files=check_files)
+
+
+def load_camera(
+    file: Path, overrides: Sequence[str] = (), *, check_files: bool = True
+) -> CameraRole:
+    """Read the configuration of a box beside cameras.
+
+    Raises:
+        ConfigError: with one line for every mistake; also if it is a box of another role.
+    """
+    settings = load_config(file, overrides, check_files=check_files)
+    if not isinstance(settings, CameraRole):
+        raise ConfigError(f"{file}: role: {settings.role!r}; allowed for this command: 'camera'")
+    return settings
 
 
 def kinds(group: str) -> Mapping[str, Callable[[], type]]:
@@ -92,8 +109,6 @@ def run(file: Path, overrides: Sequence[str]) -> int:
     from agent.device import boots
     from agent.device import status as status_file
     from agent.evidence.keys import DeviceKey, PublicKey
-    from agent.roles import camera as camera_role
-    from agent.roles.kit import Kit
 
     memory.stay_small()
     settings = load_config(file, overrides)
@@ -105,20 +120,29 @@ def run(file: Path, overrides: Sequence[str]) -> int:
         key = DeviceKey.load_or_create(settings.state_dir / KEY)
         store = open_store(settings, clock)
         try:
-            kit = Kit(
-                config=settings,
-                sources={item.id: source(item.main, clock) for item in settings.cameras},
-                analysis_argv=_child_argv(file, overrides),
-                store=store,
-                key=key,
-                centre_keys=_centre_keys(settings, centre_key, store, clock),
-                clock=clock,
-                boot=boots.next_boot(store, settings.state_dir, clock),
+            parts = {
+                "store": store,
+                "key": key,
+                "centre_keys": _centre_keys(settings, centre_key, store, clock),
+                "clock": clock,
+                "boot": boots.next_boot(store, settings.state_dir, clock),
                 **_satellites(settings, clock),
-            )
-            return camera_role.build(kit).run()
+            }
+            return _supervisor(settings, parts, _child_argv(file, overrides)).run()
         finally:
             store.close()
+
+
+def _supervisor(settings: DeviceRole, parts: Any, analysis_argv: Sequence[str]) -> "Supervisor":
+    """Wire a role; `parts` are those of a kit that every role has."""
+    from agent.roles import camera as camera_role
+    from agent.roles.kit import CameraKit
+
+    if not isinstance(settings, CameraRole):
+        raise ConfigError(f"role: {settings.role!r}; allowed: {', '.join(ROLES)}")
+    sources = {item.id: source(item.main, parts["clock"]) for item in settings.cameras}
+    kit = CameraKit(config=settings, sources=sources, analysis_argv=analysis_argv, **parts)
+    return camera_role.build(kit)
 
 
 def analysis(file: Path, overrides: Sequence[str]) -> int:
@@ -127,7 +151,7 @@ def analysis(file: Path, overrides: Sequence[str]) -> int:
     from agent.vision.relay import Relayed
 
     memory.stay_small()
-    settings = load_config(file, overrides)
+    settings = load_camera(file, overrides)
     clock, stop = RealClock(), threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda _number, _frame: stop.set())
@@ -333,7 +357,7 @@ def receiver_status(store_dir: Path) -> Mapping[str, Sequence[Mapping[str, Any]]
     return index.contents(store_dir)
 
 
-def open_store(settings: CameraRole, clock: Clock) -> "Store":
+def open_store(settings: DeviceRole, clock: Clock) -> "Store":
     """Open the box's database for writing; StorageError if it cannot be."""
     from agent.core.schema import DEVICE_MIGRATIONS
     from agent.core.store import Store
@@ -354,8 +378,10 @@ def host_and_port(text: str) -> tuple[str, int]:
     return host, int(port)
 
 
-def _calibrations(settings: CameraRole) -> dict[str, str]:
+def _calibrations(settings: DeviceRole) -> dict[str, str]:
     """Read every calibration and say in a line each what it is; ConfigError for a bad one."""
+    if not isinstance(settings, CameraRole):
+        return {}
     from agent.vision import calibration
 
     return {
@@ -365,7 +391,7 @@ def _calibrations(settings: CameraRole) -> dict[str, str]:
     }
 
 
-def _signed_head(settings: CameraRole) -> dict[str, Any]:
+def _signed_head(settings: DeviceRole) -> dict[str, Any]:
     from contextlib import closing
 
     from agent.core.store import read_only
@@ -378,7 +404,7 @@ def _signed_head(settings: CameraRole) -> dict[str, Any]:
 
 
 def _centre_keys(
-    settings: CameraRole, first: "PublicKey", store: "Store", clock: Clock
+    settings: DeviceRole, first: "PublicKey", store: "Store", clock: Clock
 ) -> "CentreKeys":
     from agent.evidence import custody
     from agent.evidence.centrekeys import CentreKeys
@@ -393,7 +419,7 @@ def _centre_keys(
     return keys
 
 
-def _satellites(settings: CameraRole, clock: Clock) -> dict[str, Any]:
+def _satellites(settings: DeviceRole, clock: Clock) -> dict[str, Any]:
     """Give what a kit has of a satellite receiver: nothing unless one is configured."""
     if not settings.time.gps_port:
         return {}

@@ -99,7 +99,7 @@ def configured(file: Path, overrides: Sequence[str], camera: str) -> dict[str, S
     Raises:
         ConfigError: it has mistakes, or no such camera.
     """
-    settings = app.load_config(file, overrides, check_files=False)
+    settings = app.load_camera(file, overrides, check_files=False)
     known = {item.id: Streams(item.main, item.sub, item) for item in settings.cameras}
     if camera and camera not in known:
         raise ConfigError(f"camera {camera!r}; allowed: {', '.join(known)}")
@@ -232,7 +232,7 @@ def _check(found: Addition) -> None:
     beside = found.file.with_name(f".{found.file.name}.new")
     try:
         beside.write_text(found.content)
-        app.load_config(beside, check_files=False)
+        app.load_camera(beside, check_files=False)
     except ConfigError as error:
         named = (problem.replace(str(beside), str(found.file)) for problem in error.problems)
         raise ConfigError(*named) from error

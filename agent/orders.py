@@ -12,7 +12,7 @@ from agent import app
 from agent.core.clock import RealClock
 from agent.core.errors import ConfigError, StorageError
 from agent.core.wire import Json
-from agent.roles.config import CameraRole
+from agent.roles.config import CameraRole, DeviceRole
 
 
 def order(file: Path, overrides: Sequence[str], word: str, args: Json, by: str) -> Json:
@@ -43,7 +43,7 @@ def retention(file: Path, overrides: Sequence[str]) -> dict[str, Any]:
     """
     from agent.vision import explain
 
-    settings = app.load_config(file, overrides, check_files=False)
+    settings = app.load_camera(file, overrides, check_files=False)
     names = [camera.id for camera in settings.cameras]
     place = explain.Place(settings.state_dir, settings.retention, settings.recording, names)
     return _read(settings, lambda connection: explain.explain(connection, place, _utc_ns()))
@@ -105,7 +105,7 @@ def utc_ms(text: str) -> int:
     return round((moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp() * 1000)
 
 
-def _read(settings: CameraRole, look: Any) -> dict[str, Any]:
+def _read(settings: DeviceRole, look: Any) -> dict[str, Any]:
     import sqlite3
 
     from agent.core.store import read_only
@@ -119,7 +119,7 @@ def _read(settings: CameraRole, look: Any) -> dict[str, Any]:
     return found
 
 
-def _done_here(settings: CameraRole, request: Any) -> Json:
+def _done_here(settings: DeviceRole, request: Any) -> Json:
     from agent.core.wire import Topics
     from agent.delivery.ledger import Ledger
     from agent.delivery.outbox import Outbox
@@ -137,9 +137,11 @@ def _done_here(settings: CameraRole, request: Any) -> Json:
         return custody.append(connection, clock, kind, subject, detail)
 
     try:
-        cameras = [camera.id for camera in settings.cameras]
         ledger = Ledger(store, settings.state_dir, clock, note, lambda *_: None)
-        kept = box_words(Keepsakes(store, clock, note, cameras))
+        kept: dict[str, requests.Do] = {}
+        if isinstance(settings, CameraRole):
+            cameras = [camera.id for camera in settings.cameras]
+            kept.update(box_words(Keepsakes(store, clock, note, cameras)))
         # The number of the agent's last start: one of our own would be a start without a birth.
         topics = Topics(settings.site, settings.device)
         outbox = Outbox(store, topics, clock, _last_boot(store))

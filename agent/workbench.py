@@ -110,7 +110,7 @@ def analyse_video(options: Any) -> Iterator[Mapping[str, Any]]:
     from agent.vision import detect as detector
     from agent.vision import offline
 
-    settings = app.load_config(options.config, options.set, check_files=False)
+    settings = app.load_camera(options.config, options.set, check_files=False)
     chosen = _camera(settings, options.camera)
     clock = RealClock()
     eye = detector.load(settings.detector, clock)
@@ -134,7 +134,7 @@ def review(options: Any, watch: Watch) -> "Totals":
     from agent.vision.gallery import Gallery
 
     folder = Path(options.video[0])
-    settings = app.load_config(options.config, options.set, check_files=False)
+    settings = app.load_camera(options.config, options.set, check_files=False)
     camera = _camera(settings, options.camera)
     groups = reviewing.groups(folder)
     if not groups:
@@ -185,7 +185,7 @@ def analyse_logs(options: Any, watch: Watch) -> Iterator[Mapping[str, Any]]:
     from agent.vision import calibration, replay, tracklog
 
     files, logged = _logs(options.video)
-    settings = app.load_config(options.config, options.set, check_files=False)
+    settings = app.load_camera(options.config, options.set, check_files=False)
     camera = _camera(settings, options.camera, logged)
     again = replay.Replay(camera, calibration.of(camera), RealClock())
     for event in again.events(tracklog.read(watch(files))):
@@ -199,7 +199,7 @@ def compare_logs(options: Any, watch: Watch) -> "Difference":
     files, logged = _logs(options.video)
     said = []
     for file in (options.config, options.against):
-        settings = app.load_config(file, options.set, check_files=False)
+        settings = app.load_camera(file, options.set, check_files=False)
         camera = _camera(settings, options.camera, logged)
         again = replay.Replay(camera, calibration.of(camera), RealClock())
         said.append(list(again.events(tracklog.read(watch(files)))))
@@ -219,7 +219,7 @@ def tune(options: Any, watch: Watch) -> "Table":
     from agent.vision import calibration, tracklog
     from agent.vision import tune as tuning
 
-    settings = app.load_config(options.config, options.set, check_files=False)
+    settings = app.load_camera(options.config, options.set, check_files=False)
     if options.log:
         files, logged = _logs(list(map(str, options.log)))
         camera = _camera(settings, options.camera, logged)
@@ -256,7 +256,7 @@ def derive(options: Any) -> tuple[Path, str]:
     from agent.evidence.keys import DeviceKey
     from agent.vision import derive as copying
 
-    settings = app.load_config(options.config, options.set, check_files=False)
+    settings = app.load_camera(options.config, options.set, check_files=False)
     key_path = settings.state_dir / app.KEY
     if not key_path.exists():
         raise ConfigError(f"{key_path}: no key; allowed: on the device that sealed the clip")

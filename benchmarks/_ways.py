@@ -11,7 +11,7 @@ from typing import Any, cast
 import cv2
 import numpy as np
 
-from agent.app import load_config
+from agent.app import load_camera
 from agent.core.clock import NS_PER_MS, RealClock
 from agent.core.model import Box, Track
 from agent.vision import crops, detect, offline
@@ -114,7 +114,7 @@ class Picture:
 
 def bare_camera(rate_per_s: float) -> CameraConfig:
     """Give the demo's camera without rules, at a rate."""
-    camera = load_config(ROOT / "configs" / "camera.toml", check_files=False).cameras[0]
+    camera = load_camera(ROOT / "configs" / "camera.toml", check_files=False).cameras[0]
     return replace(camera, rules=(), max_rate_per_s=rate_per_s, motion=MotionConfig())
 
 

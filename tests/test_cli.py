@@ -147,7 +147,7 @@ def app_value(path: tuple[str | int, ...]) -> Any:
     [
         (("device",), "Cam 1", "device"),
         (("site",), "", "site"),
-        (("role",), "toaster", "allowed: camera"),
+        (("role",), "toaster", "allowed: camera, dock"),
         (("broker", "port"), 0, "from 1 to 65535"),
         (("broker", "port"), 70000, "from 1 to 65535"),
         (("recording", "segment_s"), 0.1, "recording.segment_s"),

@@ -136,6 +136,19 @@ def load(
     return result
 
 
+def peek(file: Path, key: str, overrides: Sequence[str] = ()) -> object:
+    """Give one value of the file as it stands, None if it is not there: to choose the file's shape.
+
+    Raises:
+        ConfigError: the file cannot be read.
+    """
+    table = _parse(file)
+    for override in overrides:
+        if override.partition("=")[0] == key:
+            _override(table, override, _Reader(file, lambda _group: {}))
+    return table.get(key)
+
+
 def hint_parts(hint: Any) -> tuple[Any, tuple[Any, ...]]:
     """Split a field's type hint into its plain type and its annotations."""
     if get_origin(hint) is Annotated:

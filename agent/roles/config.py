@@ -15,27 +15,19 @@ from agent.device.timekeeper import TimeConfig
 from agent.vision.config import CameraConfig, DetectorConfig, RecordConfig
 
 
-@dataclass(frozen=True, slots=True)
-class CameraRole:
-    """A box beside one or more fixed cameras."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeviceRole:
+    """What a box of every role has."""
 
     device: Annotated[str, Doc("Name of this box: MQTT client id and common name"), NAME]
     site: Annotated[str, Doc("Name of the site"), NAME]
-    role: Annotated[Literal["camera"], Doc("What this box is")]
+    role: Annotated[Literal["camera", "dock"], Doc("What this box is")]
     state_dir: Annotated[Path, Doc("Folder of everything that must survive a restart")]
     delivery: Annotated[DeliveryConfig, Doc("Receipts and limits of delivery")]
-    cameras: Annotated[tuple[CameraConfig, ...], Doc("Cameras"), Length(1, 64)]
     broker: Annotated[BrokerConfig, Doc("The site's broker")] = field(default_factory=BrokerConfig)
     uplink: Annotated[UplinkConfig, Doc("The link as the site pays for it")] = field(
         default_factory=UplinkConfig
     )
-    recording: Annotated[RecordConfig, Doc("Continuous recording")] = field(
-        default_factory=RecordConfig
-    )
-    retention: Annotated[RetentionConfig, Doc("What stays on the disk, and what goes first")] = (
-        field(default_factory=RetentionConfig)
-    )
-    detector: Annotated[DetectorConfig, Doc("Detector")] = field(default_factory=DetectorConfig)
     telemetry: Annotated[TelemetryConfig, Doc("Reports on the box itself")] = field(
         default_factory=TelemetryConfig
     )
@@ -45,6 +37,20 @@ class CameraRole:
     metrics: Annotated[MetricsConfig, Doc("Figures for Prometheus")] = field(
         default_factory=MetricsConfig
     )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CameraRole(DeviceRole):
+    """A box beside one or more fixed cameras."""
+
+    cameras: Annotated[tuple[CameraConfig, ...], Doc("Cameras"), Length(1, 64)]
+    recording: Annotated[RecordConfig, Doc("Continuous recording")] = field(
+        default_factory=RecordConfig
+    )
+    retention: Annotated[RetentionConfig, Doc("What stays on the disk, and what goes first")] = (
+        field(default_factory=RetentionConfig)
+    )
+    detector: Annotated[DetectorConfig, Doc("Detector")] = field(default_factory=DetectorConfig)
     homeassistant: Annotated[HomeAssistantConfig, Doc("Entities for Home Assistant")] = field(
         default_factory=HomeAssistantConfig
     )

@@ -11,25 +11,23 @@ from agent.device.timekeeper import Fix
 from agent.evidence import custody
 from agent.evidence.centrekeys import CentreKeys
 from agent.evidence.keys import DeviceKey
-from agent.roles.config import CameraRole
+from agent.roles.config import CameraRole, DeviceRole
 from agent.supervisor import Worker
 from agent.vision.recorder import Source
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Kit:
     """Configuration, drivers, store, keys and clock of one start of the agent."""
 
-    config: CameraRole
-    sources: Mapping[str, Source]  # main stream of each camera
-    analysis_argv: Sequence[str]
+    config: DeviceRole
     store: Store
     key: DeviceKey
     centre_keys: CentreKeys
     clock: Clock
     boot: int
     fix: Callable[[], Fix | None] = lambda: None  # of a satellite receiver
-    instruments: Sequence[Worker] = ()  # threads beside the cameras
+    instruments: Sequence[Worker] = ()  # threads of its own hardware
 
     def note_custody(
         self,
@@ -59,3 +57,12 @@ class Kit:
             "keyid": self.key.keyid,
             "numbers": list(numbers),
         }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CameraKit(Kit):
+    """What a box beside cameras has besides."""
+
+    config: CameraRole
+    sources: Mapping[str, Source]  # main stream of each camera
+    analysis_argv: Sequence[str]
