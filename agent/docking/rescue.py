@@ -13,11 +13,11 @@ from typing import Any, Final
 from agent import __version__
 from agent.core.errors import ConfigError, StorageError, Unsupported
 from agent.core.files import sync_directory, sync_file, write_atomic
-from agent.docking import boxes, guess, modelheader
-from agent.docking.boxes import Layout
-from agent.docking.modelheader import ModelHeader
-from agent.docking.outcome import Outcome
-from agent.docking.source import Source
+from agent.docking.mp4 import boxes, guess, modelheader
+from agent.docking.mp4.boxes import Layout
+from agent.docking.mp4.modelheader import ModelHeader
+from agent.docking.mp4.outcome import Outcome
+from agent.docking.mp4.source import Source
 from agent.evidence.hashing import FileHash, hash_file
 
 TOOL: Final = "outpost rescue"
@@ -119,7 +119,7 @@ class _Attempt:
         return by_search, second
 
     def _with_index(self, part: Path) -> Outcome | None:
-        from agent.docking import byindex, trial  # noqa: PLC0415 - heavy
+        from agent.docking.mp4 import byindex, trial  # noqa: PLC0415 - heavy
 
         if not self._layout.has_index:
             return None
@@ -140,7 +140,7 @@ class _Attempt:
         return outcome if is_good else None
 
     def _with_search(self, part: Path) -> Outcome | None:
-        from agent.docking import bysearch, trial  # noqa: PLC0415 - heavy
+        from agent.docking.mp4 import bysearch, trial  # noqa: PLC0415 - heavy
 
         outcome = bysearch.write(self._source, self._layout.media, self._header, part, self._about)
         size = outcome.told_size_px

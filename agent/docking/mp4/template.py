@@ -1,6 +1,6 @@
 """An MP4 without a picture: tells a muxer what a camera's stream is, from its sample entry."""
 
-from agent.docking.boxes import child, children, made
+from agent.docking.mp4.boxes import child, children, made
 
 _UNITY = b"".join(
     value.to_bytes(4, "big") for value in (1 << 16, 0, 0, 0, 1 << 16, 0, 0, 0, 1 << 30)

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Protocol
 
-from agent.docking.bits import Implausible
+from agent.docking.mp4.bits import Implausible
 
 HEAD_BYTES = 96  # of a NAL unit: its slice header, as far as it is read, stands within them
 

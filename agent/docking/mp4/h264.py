@@ -2,8 +2,8 @@
 
 from dataclasses import dataclass
 
-from agent.docking.bits import Bits, Implausible, unescaped
-from agent.docking.coded import HEAD_BYTES, Slice
+from agent.docking.mp4.bits import Bits, Implausible, unescaped
+from agent.docking.mp4.coded import HEAD_BYTES, Slice
 
 _SLICE, _IDR, _SPS, _PPS, _SEQ_END, _STREAM_END, _FILLER = 1, 5, 7, 8, 10, 11, 12
 _INTRA = 2

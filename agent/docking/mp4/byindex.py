@@ -5,11 +5,11 @@ So are fragments of a fragmented MP4 that was cut, and all of the sound that lie
 
 from pathlib import Path
 
-from agent.docking import media, nals
-from agent.docking.bits import Implausible
-from agent.docking.coded import Codec
-from agent.docking.outcome import Outcome
-from agent.docking.playorder import Chain
+from agent.docking.mp4 import media, nals
+from agent.docking.mp4.bits import Implausible
+from agent.docking.mp4.coded import Codec
+from agent.docking.mp4.outcome import Outcome
+from agent.docking.mp4.playorder import Chain
 
 
 def write(

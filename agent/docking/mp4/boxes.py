@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from agent.docking.source import Source
+from agent.docking.mp4.source import Source
 
 HEAD_BYTES = 8
 _LONG_HEAD_BYTES = 16

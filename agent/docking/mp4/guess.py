@@ -2,9 +2,9 @@
 
 import re
 
-from agent.docking.boxes import Span
-from agent.docking.nals import LENGTH_BYTES, is_clean
-from agent.docking.source import Source
+from agent.docking.mp4.boxes import Span
+from agent.docking.mp4.nals import LENGTH_BYTES, is_clean
+from agent.docking.mp4.source import Source
 
 _LOOK_BYTES = 8 << 20
 _MOST_NAL_BYTES = 1 << 20

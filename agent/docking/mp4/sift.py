@@ -11,12 +11,12 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from agent.docking.bits import Implausible
-from agent.docking.boxes import Span
-from agent.docking.coded import HEAD_BYTES, Codec, Slice
-from agent.docking.modelheader import ModelHeader
-from agent.docking.nals import LENGTH_BYTES, first_forbidden
-from agent.docking.source import Source
+from agent.docking.mp4.bits import Implausible
+from agent.docking.mp4.boxes import Span
+from agent.docking.mp4.coded import HEAD_BYTES, Codec, Slice
+from agent.docking.mp4.modelheader import ModelHeader
+from agent.docking.mp4.nals import LENGTH_BYTES, first_forbidden
+from agent.docking.mp4.source import Source
 
 _MOST_NAL_BYTES = 16 << 20
 _SLICE_TIMES, _LEAST_SLICE_BYTES = 8, 256 << 10  # a quiet good clip says little of a busy one

@@ -12,15 +12,15 @@ from typing import TYPE_CHECKING, Any, Final
 
 from agent.core.errors import StorageError, Unsupported
 from agent.core.files import write_atomic
-from agent.docking import boxes, nals, playorder, template
-from agent.docking.bits import Implausible
-from agent.docking.coded import Codec, names_of
-from agent.docking.h264 import H264
-from agent.docking.hevc import Hevc
-from agent.docking.source import Source
+from agent.docking.mp4 import boxes, nals, playorder, template
+from agent.docking.mp4.bits import Implausible
+from agent.docking.mp4.coded import Codec, names_of
+from agent.docking.mp4.h264 import H264
+from agent.docking.mp4.hevc import Hevc
+from agent.docking.mp4.source import Source
 
 if TYPE_CHECKING:
-    from agent.docking.media import Clip, Sample
+    from agent.docking.mp4.media import Clip, Sample
 
 SCHEMA: Final = "outpost-model-header-1"
 LEARNT = 3000  # pictures: minutes of a scene
@@ -135,7 +135,7 @@ def learn(path: Path, sha256: str) -> ModelHeader:
         StorageError: it cannot be read.
         Unsupported: it is not whole, or of a codec that cannot be rescued.
     """
-    from agent.docking import media  # noqa: PLC0415 - heavy; a kept header needs it later
+    from agent.docking.mp4 import media  # noqa: PLC0415 - heavy; a kept header needs it later
 
     found = index_of(path)
     if found is None:

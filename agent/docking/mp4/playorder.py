@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
-from agent.docking.coded import Codec, Slice
+from agent.docking.mp4.coded import Codec, Slice
 
 T = TypeVar("T")
 

@@ -2,8 +2,8 @@
 
 from dataclasses import dataclass
 
-from agent.docking.bits import Bits, Implausible, unescaped
-from agent.docking.coded import HEAD_BYTES, Slice
+from agent.docking.mp4.bits import Bits, Implausible, unescaped
+from agent.docking.mp4.coded import HEAD_BYTES, Slice
 
 _LAST_SLICE, _SPS, _PPS, _SEQ_END, _STREAM_END, _FILLER, _SUFFIX = 31, 33, 34, 36, 37, 38, 40
 _BLA, _IDR_W_RADL, _IDR_N_LP, _LAST_KEY = 16, 19, 20, 23

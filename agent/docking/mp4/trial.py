@@ -10,8 +10,8 @@ from typing import Any
 import av
 import av.error
 
-from agent.docking import nals
-from agent.docking.coded import Codec
+from agent.docking.mp4 import nals
+from agent.docking.mp4.coded import Codec
 
 _KEYS_TRIED = 3  # one may be damaged, the next ones tell
 _CHANGED_BYTES = 8

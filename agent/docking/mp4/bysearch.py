@@ -3,12 +3,12 @@
 from pathlib import Path
 
 from agent.core.errors import StorageError
-from agent.docking import media, sift, template
-from agent.docking.boxes import Span
-from agent.docking.modelheader import ModelHeader
-from agent.docking.outcome import Outcome
-from agent.docking.playorder import Chain, Timed, Timeline
-from agent.docking.source import Source
+from agent.docking.mp4 import media, sift, template
+from agent.docking.mp4.boxes import Span
+from agent.docking.mp4.modelheader import ModelHeader
+from agent.docking.mp4.outcome import Outcome
+from agent.docking.mp4.playorder import Chain, Timed, Timeline
+from agent.docking.mp4.source import Source
 
 _GAP_TIMES = 2  # of the largest one of the good clip: what is more than sound may be pictures
 

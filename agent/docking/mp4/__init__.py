@@ -1,0 +1,1 @@
+"""MP4 files as body cameras write them: whole, cut, damaged."""
