@@ -38,7 +38,8 @@ ROLES: Mapping[str, type[DeviceRole]] = {"camera": CameraRole}
 INSPECT_TOPICS = box.TOPICS
 DATABASE = "outpost.db"
 KEY = Path("keys") / "device.key"
-INSTRUMENTS = frozenset({"gps"})  # drivers that give no picture: each has a section of its own
+# Drivers that give no picture: each has a section of its own.
+INSTRUMENTS = frozenset({"gps", "folder_dock"})
 RECEIVER_KEY = "receiver.key"
 MIB = 1 << 20
 URL_SCHEMES = ("rtsp://", "rtsps://")
