@@ -239,6 +239,7 @@ DEVICE_MIGRATIONS: tuple[str, ...] = (
         clock_rtt_ms INTEGER,
         battery_percent INTEGER,
         quarantine TEXT NOT NULL DEFAULT '',  -- why nothing of it is wiped; empty: nothing wrong
+        marks TEXT NOT NULL DEFAULT '[]',     -- JSON list: names that the officer marked
         ignored TEXT NOT NULL DEFAULT '[]',   -- JSON: [{name, reason}] of what was not taken
         sealed_utc_ns INTEGER,                -- null: no signed list of it yet
         previous_sha256 TEXT NOT NULL DEFAULT '',  -- of the list signed before, of this dock
@@ -266,6 +267,7 @@ DEVICE_MIGRATIONS: tuple[str, ...] = (
         duration_ms INTEGER,                  -- null: not known
         flags TEXT NOT NULL DEFAULT '[]',     -- JSON list: partial, zero_tail, unplayable, …
         derived_from TEXT NOT NULL DEFAULT '',  -- id of the original; such a file was on no camera
+        same_as TEXT NOT NULL DEFAULT '',     -- id of another one with the very same bytes
         category TEXT NOT NULL DEFAULT 'unclassified',
         incident TEXT NOT NULL DEFAULT '',
         note TEXT NOT NULL DEFAULT '',

@@ -31,7 +31,13 @@ class Footage:
     path: str  # hand-over's folder, relative to the state directory
     flags: str  # JSON
     category: str
+    same_as: str  # another one with the very same bytes; empty: none
     sealed_utc_ns: int | None
+
+    @property
+    def evidence_id(self) -> str:
+        """The hand-over that holds its bytes."""
+        return self.same_as or self.id
 
     @property
     def flag_list(self) -> Sequence[str]:
@@ -63,8 +69,9 @@ class SealedFile:
 
 
 _IS_RECEIPTED = """(
-    EXISTS (SELECT 1 FROM transfer WHERE clip_id = footage.id)
-    AND NOT EXISTS (SELECT 1 FROM transfer WHERE clip_id = footage.id AND state != 'receipted')
+    EXISTS (SELECT 1 FROM transfer WHERE clip_id = coalesce(nullif(same_as, ''), footage.id))
+    AND NOT EXISTS (SELECT 1 FROM transfer
+        WHERE clip_id = coalesce(nullif(same_as, ''), footage.id) AND state != 'receipted')
 )"""
 _NOW_RECEIPTED = (
     "UPDATE footage SET here = 'receipted', receipted_utc_ns = ?"  # noqa: S608 - constants
@@ -119,11 +126,13 @@ class FootageRows:
         )
 
     def seen(self, session_id: str, ids: Iterable[str]) -> None:
-        """Write that files are on their camera still; a wipe that was cut short is none."""
+        """Write that files are on their camera still: whatever kept them is looked at anew."""
         rows = [(session_id, footage_id) for footage_id in ids]
         self._store.write(
             lambda connection: connection.executemany(
-                "UPDATE footage SET seen_session_id = ?, there = 'yes' WHERE id = ?", rows
+                "UPDATE footage SET seen_session_id = ?, there = 'yes', kept_because = ''"
+                " WHERE id = ?",
+                rows,
             )
         )
 
@@ -161,6 +170,27 @@ class FootageRows:
                 "flags": list(file.flags),
             }
             self._custody(connection, "footage.sealed", file.footage_id, detail)
+
+        self._store.write(change)
+
+    def twin(self, item: Footage, sha256: str) -> Footage | None:
+        """Give a file of the same camera with the same bytes whose copy is here."""
+        same = self._query("camera = ? AND sha256 = ? AND here != 'deleted'", item.camera, sha256)
+        return next((i for i in same if i.id != item.id and not i.same_as), None)
+
+    def same(self, item: Footage, twin: Footage, flags: Sequence[str]) -> None:
+        """Write that a file's bytes are sealed already, as another one's."""
+
+        def change(connection: sqlite3.Connection) -> None:
+            connection.execute(
+                "UPDATE footage SET here = 'sealed', same_as = ?, sha256 = ?, path = ?, flags = ?,"
+                " sealed_utc_ns = ? WHERE id = ?",
+                (
+                    *(twin.id, twin.sha256, twin.path, json.dumps(list(flags))),
+                    *(self._clock.utc_ns(), item.id),
+                ),
+            )
+            self._custody(connection, "footage.same", item.id, {**_facts(item), "as": twin.id})
 
         self._store.write(change)
 
@@ -211,19 +241,15 @@ class FootageRows:
             )
         )
 
-    def wiped(self, files: Sequence[Footage], keyids: Mapping[str, str]) -> None:
-        """Write that files were deleted and are not listed any more.
-
-        Args:
-            files: which.
-            keyids: of each by its id: whose receipt allowed it.
-        """
+    def wiped(self, files: Sequence[Footage]) -> None:
+        """Write that files were deleted and are not listed any more."""
 
         def change(connection: sqlite3.Connection) -> None:
             for item in files:
-                self._wiped_in(connection, item, keyids.get(item.id, ""))
+                self._wiped_in(connection, item)
 
-        self._store.write(change)
+        if files:
+            self._store.write(change)
 
     def kept(self, item: Footage, reason: str) -> None:
         """Write why a file is not wiped."""
@@ -233,19 +259,24 @@ class FootageRows:
             )
         )
 
-    def _wiped_in(self, connection: sqlite3.Connection, item: Footage, keyid: str = "") -> None:
+    def _wiped_in(self, connection: sqlite3.Connection, item: Footage) -> None:
         connection.execute(
             "UPDATE footage SET there = 'wiped', wiped_utc_ns = ?, kept_because = '' WHERE id = ?",
             (self._clock.utc_ns(), item.id),
         )
-        self._custody(connection, "footage.wiped", item.id, {**_facts(item), "keyid": keyid})
+        rows = connection.execute(
+            "SELECT receipt FROM transfer WHERE clip_id = ? AND receipt IS NOT NULL",
+            (item.evidence_id,),
+        )
+        keyids = sorted({str(json.loads(row["receipt"])["keyid"]) for row in rows})
+        self._custody(connection, "footage.wiped", item.id, {**_facts(item), "keyids": keyids})
 
-    def _query(self, condition: str, value: str) -> list[Footage]:
+    def _query(self, condition: str, *values: str) -> list[Footage]:
         with self._store.reading() as connection:
             rows = connection.execute(
                 f"SELECT {_COLUMNS} FROM footage WHERE {condition}"  # noqa: S608 - our own words
                 " AND derived_from = '' ORDER BY is_marked DESC, mtime_ns DESC, name",
-                (value,),
+                values,
             ).fetchall()
         return [Footage(*row) for row in rows]
 

@@ -45,6 +45,7 @@ class Docking:
     battery_percent: int | None
     usb_id: str
     quarantine: str
+    marks: str
     ignored: str
     sealed_utc_ns: int | None
     manifest_sha256: str
@@ -53,6 +54,12 @@ class Docking:
     def identity(self) -> Identity:
         """Who the camera said it is."""
         return Identity(self.serial, self.model, self.firmware)
+
+    @property
+    def mark_names(self) -> Sequence[str]:
+        """Recordings that the officer marked."""
+        found: Sequence[str] = json.loads(self.marks)
+        return found
 
     @property
     def left_out(self) -> Sequence[Mapping[str, str]]:
@@ -156,6 +163,10 @@ class SlotRows:
                 (code, session_id),
             )
         )
+
+    def marked(self, session_id: str, marks: Sequence[str]) -> None:
+        """Write which recordings the officer marked."""
+        self._set(session_id, marks=json.dumps(list(marks)))
 
     def left_out(self, session_id: str, ignored: Sequence[Mapping[str, str]]) -> None:
         """Write what was not taken, and why."""

@@ -1,0 +1,133 @@
+"""Wiping a camera: file by file, each only when everything says that it is safe elsewhere.
+
+The conditions, all of them: the centre's receipt for its very bytes, signed by a pinned key and for
+enough copies; our own sealed copy still hashing to what was signed; the camera's file still the one
+that was copied; no quarantine, no rescue under way, no hold; old enough. Nothing is ever formatted.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from agent.core import log
+from agent.core.clock import NS_PER_S, Clock
+from agent.core.dock import Storage
+from agent.core.errors import IntegrityError, StorageError
+from agent.docking.bench import Tick
+from agent.docking.codes import Code
+from agent.docking.config import WipeConfig
+from agent.docking.footage import Footage, FootageRows
+from agent.docking.slotrows import Docking
+
+HOUR_NS = 3600 * NS_PER_S
+UNSETTLED = frozenset({"unplayable", "unprobed"})  # a rescue may still want the camera's file
+NEVER = frozenset({"other", "partial", "superseded", "grew", "shrank", "unstable", "came_back"})
+
+_log = log.get(__name__)
+
+Receipts = Callable[[Footage], None]
+"""Checks the centre's receipts for a file once more; IntegrityError names what lacks."""
+
+Compare = Callable[[Storage, Footage, Tick], None]
+"""Reads a file of the camera again; IntegrityError if it is not the one that was copied."""
+
+Remove = Callable[[Storage, str], None]
+"""Deletes one file by its name as data, durably; OSError."""
+
+
+@dataclass(frozen=True, slots=True)
+class Checks:
+    """What is asked before a file goes."""
+
+    receipts: Receipts
+    sealed: Callable[[Footage, Tick], None]  # our own copy, hashed again; IntegrityError
+    compare: Compare
+    is_held: Callable[[Footage], bool]
+    remove: Remove
+
+
+@dataclass(slots=True)
+class Outcome:
+    """What came of it."""
+
+    wiped: list[Footage]
+    code: str = ""
+
+
+class Wiper:
+    """Decides and deletes."""
+
+    def __init__(self, config: WipeConfig, rows: FootageRows, checks: Checks, clock: Clock) -> None:
+        self._config = config
+        self._rows = rows
+        self._checks = checks
+        self._clock = clock
+
+    def due(self, docking: Docking) -> Sequence[Footage]:
+        """Give the files that may be due, by what the rows say alone."""
+        if not self._config.enabled or docking.quarantine:
+            return ()
+        files = self._rows.of_session(docking.id)
+        return [item for item in files if self._is_due(item)]
+
+    def wipe(self, docking: Docking, storage: Storage, tick: Tick) -> Outcome:
+        """Delete what may go, one after the other, each written down before.
+
+        Raises:
+            SourceLost: the storage went.
+        """
+        outcome = Outcome([])
+        cleared: list[Footage] = []
+        for item in self.due(docking):
+            try:
+                self._clear(item, storage, tick)
+            except IntegrityError as error:
+                outcome.code = outcome.code or _code_of(error)
+                self._rows.kept(item, str(error))
+                _log.error("not wiped", footage_id=item.id, reason=error)
+                continue
+            cleared.append(item)
+        if cleared:
+            self._delete(storage, cleared, outcome)
+        return outcome
+
+    def _is_due(self, item: Footage) -> bool:
+        flags = set(item.flag_list)
+        if item.here != "receipted" or item.there != "yes" or item.kept_because:
+            return False
+        if flags & NEVER or (flags & UNSETTLED and "rescue_settled" not in flags):
+            return False
+        age_ns = self._clock.utc_ns() - (item.sealed_utc_ns or 0)
+        return age_ns >= self._config.min_hold_h * HOUR_NS
+
+    def _clear(self, item: Footage, storage: Storage, tick: Tick) -> None:
+        if self._checks.is_held(item):
+            raise IntegrityError("held")
+        self._checks.receipts(item)
+        self._checks.sealed(item, tick)
+        self._checks.compare(storage, item, tick)
+
+    def _delete(self, storage: Storage, cleared: Sequence[Footage], outcome: Outcome) -> None:
+        try:
+            with storage.writable():
+                for item in cleared:
+                    self._rows.wiping(item)
+                    self._checks.remove(storage, item.name)
+                    outcome.wiped.append(item)
+        except (StorageError, PermissionError) as error:
+            self._refused(cleared, outcome, error)
+        except OSError as error:
+            if not storage.root.is_dir():
+                raise
+            self._refused(cleared, outcome, error)
+
+    def _refused(self, cleared: Sequence[Footage], outcome: Outcome, error: Exception) -> None:
+        outcome.code = Code.WIPE_REFUSED
+        for item in cleared:
+            if item not in outcome.wiped:
+                self._rows.kept(item, f"the camera refuses: {error}")
+        _log.error("camera does not let files be deleted", reason=error)
+
+
+def _code_of(error: IntegrityError) -> str:
+    found = getattr(error, "code", "")
+    return found if isinstance(found, str) else ""
