@@ -8,7 +8,7 @@ from agent.docking.mp4.source import Source
 HEAD_BYTES = 8
 _LONG_HEAD_BYTES = 16
 _LARGEST_HEAD = 4096  # bytes of a file type box: one that says more was damaged
-_MOST_BOXES = 1_000_000
+MOST_BOXES = 1_000_000  # outermost ones
 _PLAIN = {b"free", b"skip", b"wide", b"uuid", b"udta", b"sidx", b"styp", b"pdin", b"meta", b"mfra"}
 _INDEX = {b"moov", b"moof"}
 _KNOWN = _PLAIN | _INDEX | {b"ftyp", b"mdat"}
@@ -42,7 +42,7 @@ def layout(source: Source) -> Layout:
     spans: list[Span] = []
     seen: set[bytes] = set()
     place, reached, end = 0, 0, source.size_bytes
-    for _ in range(_MOST_BOXES):
+    for _ in range(MOST_BOXES):
         box = read_box(source, place, end) if place < end else None
         if box is None or not _is_believed(box, end):
             break

@@ -116,14 +116,15 @@ def index_of(path: Path) -> tuple[bytes, bytes] | None:
     """Give sample entry and matrix of a file's video track; None without a whole index."""
     with Source(path) as source:
         place = 0
-        while box := boxes.read_box(source, place, source.size_bytes):
+        for _ in range(boxes.MOST_BOXES):
+            box = boxes.read_box(source, place, source.size_bytes)
+            if box is None or box.end <= place:
+                return None
             is_whole = box.end <= source.size_bytes and box.end - box.body <= _MOST_INDEX_BYTES
             if box.letters == b"moov":
                 if not is_whole:
                     return None
                 return template.video_track(source.read(box.body, box.end - box.body))
-            if box.end <= place:
-                return None
             place = box.end
     return None
 

@@ -65,7 +65,9 @@ class Source:
             raise StorageError(f"{self.path}: was changed while it was read")
 
     def read(self, place: int, count: int) -> bytes:
-        """Give bytes; fewer where the file ends."""
+        """Give bytes; fewer where the file ends, none beyond it."""
+        if place >= self.size_bytes:
+            return b""
         offset = place - self._start
         if offset >= 0 and offset + count <= len(self._block):
             return self._block[offset : offset + count]
