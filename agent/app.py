@@ -21,9 +21,9 @@ from agent.core import config, log, memory
 from agent.core import config_page as pages
 from agent.core.clock import Clock, RealClock
 from agent.core.config import Kinded
-from agent.core.errors import ConfigError
+from agent.core.errors import ConfigError, Unsupported
 from agent.device import inspect as box
-from agent.roles.config import CameraRole, DeviceRole
+from agent.roles.config import CameraRole, DeviceRole, DockRole
 from agent.vision import analytics
 
 if TYPE_CHECKING:
@@ -34,12 +34,15 @@ if TYPE_CHECKING:
     from agent.receiver.config import BulkConfig
     from agent.supervisor import Supervisor
 
-ROLES: Mapping[str, type[DeviceRole]] = {"camera": CameraRole}
+ROLES: Mapping[str, type[DeviceRole]] = {"camera": CameraRole, "dock": DockRole}
 INSPECT_TOPICS = box.TOPICS
 DATABASE = "outpost.db"
 KEY = Path("keys") / "device.key"
 # Drivers that give no picture: each has a section of its own.
-INSTRUMENTS = frozenset({"gps", "folder_dock"})
+GROUPS = ("driver", "rule", "dock", "link")
+DOCKS = ("folder_dock",)  # drivers that give slots
+LINKS = ()  # drivers that speak to body cameras
+INSTRUMENTS = frozenset({"gps", *DOCKS, *LINKS})  # they give no picture
 RECEIVER_KEY = "receiver.key"
 MIB = 1 << 20
 URL_SCHEMES = ("rtsp://", "rtsps://")
@@ -73,17 +76,16 @@ def load_camera(
 
 
 def kinds(group: str) -> Mapping[str, Callable[[], type]]:
-    """Give the kinds of a group, `driver` or `rule`, each with a loader of its configuration."""
-    if group == "driver":
-        return {name: partial(_driver_config, name) for name in _driver_names()}
+    """Give the kinds of a group, such as `rule`, each with a loader of its configuration."""
+    groups = {"driver": _driver_names(), "dock": DOCKS, "link": LINKS}
+    if group in groups:
+        return {name: partial(_driver_config, name) for name in groups[group]}
     return analytics.kinds()
 
 
 def config_page() -> str:
     """Give the text of docs/CONFIG.md."""
-    groups = {
-        group: {name: load() for name, load in kinds(group).items()} for group in ("driver", "rule")
-    }
+    groups = {group: {name: load() for name, load in kinds(group).items()} for group in GROUPS}
     return pages.page("Configuration", ROLES, groups)
 
 
@@ -136,14 +138,36 @@ def run(file: Path, overrides: Sequence[str]) -> int:
 
 def _supervisor(settings: DeviceRole, parts: Any, analysis_argv: Sequence[str]) -> "Supervisor":
     """Wire a role; `parts` are those of a kit that every role has."""
-    from agent.roles import camera as camera_role
-    from agent.roles.kit import CameraKit
+    from agent.roles.kit import CameraKit, DockKit
 
+    if isinstance(settings, DockRole):
+        from agent.roles import dock as dock_role
+
+        hardware = _dock(settings, parts["clock"])
+        return dock_role.build(DockKit(config=settings, dock=hardware, **parts))
     if not isinstance(settings, CameraRole):
         raise ConfigError(f"role: {settings.role!r}; allowed: {', '.join(ROLES)}")
+    from agent.roles import camera as camera_role
+
     sources = {item.id: source(item.main, parts["clock"]) for item in settings.cameras}
     kit = CameraKit(config=settings, sources=sources, analysis_argv=analysis_argv, **parts)
     return camera_role.build(kit)
+
+
+def _dock(settings: DockRole, clock: Clock) -> Any:
+    """Give the slots of a dock; nothing is opened yet."""
+    link = settings.dock.link
+
+    def open_link(port: str) -> Any:
+        if link is None:
+            raise Unsupported(f"{port}: dock.link is not configured: cameras are not spoken to")
+        module = importlib.import_module(f"drivers.{link.kind}")
+        return module.open_link(port, link.settings, clock)
+
+    hardware = settings.dock.hardware
+    return importlib.import_module(f"drivers.{hardware.kind}").build(
+        hardware.settings, clock, open_link
+    )
 
 
 def analysis(file: Path, overrides: Sequence[str]) -> int:

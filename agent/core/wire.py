@@ -46,6 +46,7 @@ SCHEMAS = (
     "rotation",
     "time",
     "position",
+    "dock_session",
 )
 BODIES: Mapping[str, str] = {  # first part of a message's kind: the schema of its body
     **{name: name for name in ("event", "state", "beat", "birth", "time", "position")},

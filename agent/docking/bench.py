@@ -36,6 +36,7 @@ class Copied:
 
     hash: FileHash
     flags: Sequence[str]
+    bad: Sequence[tuple[int, int]] = ()  # first byte and the one after the last: zeros here
 
 
 class Ingest(Protocol):

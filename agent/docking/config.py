@@ -99,7 +99,11 @@ class DockConfig:
     """The dock: its slots, its cameras, and what happens to their footage."""
 
     hardware: Annotated[Kinded, Doc("The slots"), Kind("dock", key="driver")]
-    link: Annotated[Kinded, Doc("How cameras are spoken to"), Kind("link", key="driver")]
+    link: Annotated[
+        Kinded | None,
+        Doc("How cameras are spoken to; none: only their storage is looked at"),
+        Kind("link", key="driver"),
+    ] = None
     fleet: Annotated[tuple[FleetCamera, ...], Doc("Cameras of this site"), Length(0, 10_000)] = ()
     only_fleet: Annotated[
         bool, Doc("Whether a camera that is not in `fleet` is a technician's business")

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from agent.core import log
 from agent.core.dock import Storage
+from agent.core.errors import Unsupported
 from agent.docking.bench import Bench, Copied, Pace, Surveyed, Tick
 from agent.docking.codes import Code
 from agent.docking.footage import Footage, Found
@@ -54,7 +55,12 @@ class Gathering:
             if item.here != "no":
                 continue
             before = pace.bytes_done
-            copied = bench.ingest.copy(storage, item, counted)
+            try:
+                copied = bench.ingest.copy(storage, item, counted)
+            except Unsupported as error:  # this one: the others are copied all the same
+                bench.rows.quarantine(docking.id, Code.READ_ERRORS)
+                _log.error("file cannot be opened", camera=docking.camera, reason=error)
+                continue
             self._file(docking, item, copied)
             pace.bytes_done = before + item.size_bytes
             pace.files_done += 1
@@ -80,7 +86,7 @@ class Gathering:
         else:
             flags = [*copied.flags, *(["came_back"] if _came_back(item, twin) else [])]
             bench.footage.same(item, twin, flags)
-            bench.ingest.discard(item)
+        bench.ingest.discard(item)
         if code := _code_of(flags):
             bench.rows.quarantine(docking.id, code)
         _log.info("footage sealed", camera=docking.camera, footage_id=item.id, flags=list(flags))
@@ -125,6 +131,7 @@ class Gathering:
             sealed = self._bench.ingest.supersede(item, docking)
             if sealed is not None:
                 self._bench.footage.sealed(sealed)
+            self._bench.ingest.discard(item)
             self._bench.rows.quarantine(docking.id, Code.LOST_ON_CAMERA)
 
 

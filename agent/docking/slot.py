@@ -57,7 +57,9 @@ class SlotWorker:
         self._tries = self._rounds = 0
         self._not_before_ns = 0
         self._asked_plug = ""  # the plugging-in that was told to become storage
-        self._waits_since_ns: int | None = None
+        self._expects = ""  # what a camera comes back as, once it is away: storage, link
+        self._expects_since_ns = 0
+        self._is_two_phase = False
         self._steps: dict[State, Callable[[Seen], None]] = {
             State.DETECTED: self._detected,
             State.IDENTIFYING: self._identify,
@@ -80,17 +82,22 @@ class SlotWorker:
     def run(self, stop: threading.Event, progress: Callable[[], None]) -> None:
         """See `Worker.run`."""
         self._stop, self._progress = stop, progress
-        self._slot = self._bench.rows.slot(self._slot_name)
+        self.resume()
         try:
             while not stop.is_set():
                 with suppress(_Stopped):
-                    self._turn()
+                    self.turn()
                 progress()
                 self._bench.clock.wait(stop, LOOK_S)
         finally:
             self._let_go()
 
-    def _turn(self) -> None:
+    def resume(self) -> None:
+        """Take up what was written last."""
+        self._slot = self._bench.rows.slot(self._slot_name)
+
+    def turn(self) -> None:
+        """Do the next thing that is due."""
         seen = self._bench.dock.seen(self._slot_name)
         if self._slot.session_id and self._slot.state is not State.PULLED:
             if self._is_another(seen):
@@ -100,22 +107,33 @@ class SlotWorker:
             return
         else:
             self._tries = self._rounds = self._not_before_ns = 0
-            self._waits_since_ns = None
+            self._expects, self._is_two_phase = "", False
             self._pace.reset()
             self._slot = self._bench.rows.begin(self._slot_name, seen.plug, seen.usb_id)
         if seen is not None and self._bench.clock.mono_ns() >= self._not_before_ns:
             self._guarded(seen)
 
     def _is_another(self, seen: Seen | None) -> bool:
-        """Whether the camera was taken; one that comes back as storage was not."""
+        """Whether the camera was taken; one that comes back in its other form was not."""
         if seen is not None and seen.plug == self._slot.plug:
             return False
-        if self._waits_since_ns is None:
+        if not self._expects or self._waited_ns() >= self._most_wait_ns:
             return True
-        waited_ns = self._bench.clock.mono_ns() - self._waits_since_ns
-        if waited_ns >= self._bench.config.copy.storage_wait_s * NS_PER_S:
-            return True
-        return seen is not None and seen.has_link and not self._is_back(seen)
+        if seen is None:
+            return False
+        if self._expects == "storage":
+            return False  # `_has_storage` looks at it
+        return not seen.has_link or not self._is_back(seen)
+
+    @property
+    def _most_wait_ns(self) -> float:
+        return self._bench.config.copy.storage_wait_s * NS_PER_S
+
+    def _waited_ns(self) -> int:
+        return self._bench.clock.mono_ns() - self._expects_since_ns
+
+    def _expect(self, form: str) -> None:
+        self._expects, self._expects_since_ns = form, self._bench.clock.mono_ns()
 
     def _is_back(self, seen: Seen) -> bool:
         """Whether a camera whose storage was let go of is spoken to again, and no other one."""
@@ -126,7 +144,7 @@ class SlotWorker:
             return True  # not known yet: asked again by the next turn
         if camera_name(serial) != camera_name(self._docking().serial):
             return False
-        self._waits_since_ns = None
+        self._expects = ""
         self._slot = self._bench.rows.put(replace(self._slot, plug=seen.plug))
         return True
 
@@ -217,18 +235,17 @@ class SlotWorker:
     def _has_storage(self, seen: Seen) -> bool:
         """Have the camera come back as storage, without waiting for it here."""
         if seen.has_storage:
-            self._waits_since_ns = None
+            self._expects = ""
             if seen.plug != self._slot.plug:
                 self._slot = self._bench.rows.put(replace(self._slot, plug=seen.plug))
             return True
-        now_ns = self._bench.clock.mono_ns()
         if seen.has_link and self._asked_plug != seen.plug:
             self._linked().enter_storage()
             self._let_go()
-            self._asked_plug, self._waits_since_ns = seen.plug, now_ns
-        since_ns = now_ns if self._waits_since_ns is None else self._waits_since_ns
-        if now_ns - since_ns >= self._bench.config.copy.storage_wait_s * NS_PER_S:
-            self._waits_since_ns, self._asked_plug = None, ""
+            self._asked_plug, self._is_two_phase = seen.plug, True
+            self._expect("storage")
+        if self._waited_ns() >= self._most_wait_ns:
+            self._expects, self._asked_plug = "", ""
             self._slot = self._bench.rows.put(replace(self._slot, plug=seen.plug))
             self._become(State.ATTENTION, Code.NO_STORAGE, "it never came back as storage")
         return False
@@ -346,7 +363,7 @@ class SlotWorker:
             self._not_before_ns = self._bench.clock.mono_ns() + RETRY_NS
             return
         self._tries = 0
-        self._asked_plug, self._waits_since_ns = "", None
+        self._asked_plug, self._expects = "", ""
         is_known = self._docking().camera != ""
         self._become(State.STORAGE if is_known else State.IDENTIFYING)
         self._not_before_ns = 0
@@ -380,7 +397,9 @@ class SlotWorker:
         if self._storage is not None:
             self._storage.close()
             self._storage = None
-            self._waits_since_ns, self._asked_plug = self._bench.clock.mono_ns(), ""
+            self._asked_plug = ""
+            if self._is_two_phase:
+                self._expect("link")
 
     def _let_go(self) -> None:
         if self._link is not None:

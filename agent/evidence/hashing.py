@@ -36,6 +36,11 @@ class LeafHasher:
         self._leaves: list[bytes] = []
         self._size_bytes = 0
 
+    @property
+    def whole_leaves(self) -> Sequence[bytes]:
+        """Hashes of the leaves that are whole, so far."""
+        return self._leaves
+
     def update(self, data: bytes | memoryview) -> None:
         """Take the next bytes."""
         view = memoryview(data)

@@ -12,6 +12,7 @@ from agent.device.homeassistant import HomeAssistantConfig
 from agent.device.scrape import MetricsConfig
 from agent.device.telemetry import TelemetryConfig
 from agent.device.timekeeper import TimeConfig
+from agent.docking.config import DockConfig
 from agent.vision.config import CameraConfig, DetectorConfig, RecordConfig
 
 
@@ -59,3 +60,10 @@ class CameraRole(DeviceRole):
         names = [camera.id for camera in self.cameras]
         if twice := sorted({name for name in names if names.count(name) > 1}):
             raise ConfigError(f"cameras: two are called {twice[0]!r}; allowed: each id once")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DockRole(DeviceRole):
+    """A dock for body cameras."""
+
+    dock: Annotated[DockConfig, Doc("Slots, cameras, and what happens to footage")]

@@ -6,12 +6,13 @@ from dataclasses import dataclass
 
 from agent import __version__
 from agent.core.clock import Clock
+from agent.core.dock import Dock
 from agent.core.store import Store
 from agent.device.timekeeper import Fix
 from agent.evidence import custody
 from agent.evidence.centrekeys import CentreKeys
 from agent.evidence.keys import DeviceKey
-from agent.roles.config import CameraRole, DeviceRole
+from agent.roles.config import CameraRole, DeviceRole, DockRole
 from agent.supervisor import Worker
 from agent.vision.recorder import Source
 
@@ -66,3 +67,11 @@ class CameraKit(Kit):
     config: CameraRole
     sources: Mapping[str, Source]  # main stream of each camera
     analysis_argv: Sequence[str]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DockKit(Kit):
+    """What a dock has besides."""
+
+    config: DockRole
+    dock: Dock

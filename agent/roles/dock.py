@@ -1,0 +1,178 @@
+"""The dock role: from a body camera in its slot to the centre's receipt, and only then the wipe.
+
+slots ─► SlotWorker (one a slot) ─► Intake: copy + hash, seal ─► Transfers ══ MQTT ══► receipt
+             │                                                        Uplink ══ MQTT ══► receipt
+             └─► Wiper: only what the centre has signed for
+"""
+
+import sqlite3
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+
+from agent.core import wire
+from agent.core.errors import IntegrityError, ReceiptInvalid
+from agent.delivery.ledger import Tell
+from agent.device import mended
+from agent.device.requests import Requests
+from agent.device.status import StatusFile
+from agent.device.telemetry import Counters, Facts, Health, Telemetry
+from agent.docking import inventory
+from agent.docking.bench import Bench
+from agent.docking.footage import Footage, FootageRows
+from agent.docking.intake import Custodian, Intake
+from agent.docking.officers import Officers
+from agent.docking.slot import SlotWorker
+from agent.docking.slotrows import SlotRows
+from agent.docking.wipe import Checks, Wiper
+from agent.evidence import receipt
+from agent.roles import spine as spines
+from agent.roles.kit import DockKit
+from agent.roles.spine import Spine
+from agent.supervisor import Supervisor, Worker
+
+NO_CLOCK = "none"
+
+
+def build(kit: DockKit) -> Supervisor:
+    """Wire the role; starts nothing."""
+    config, clock, store = kit.config, kit.clock, kit.store
+    spine = spines.wire(kit, lambda numbers: kit.birth([], "", numbers), {}, _tell_nothing)
+    mended.tell(store, spine.outbox.put_in)
+    slots = slot_workers(kit, spine.times.state)
+    facts = Facts(
+        folder=config.state_dir,
+        queues=spine.outbox.depths,
+        files_waiting=lambda: spine.ledger.backlog()[0],
+        cameras={},
+        counters=_no_counters,
+        workers=lambda: supervisor.health(),  # noqa: PLW0108 - it is made further down
+        last_receipt_utc_ns=spine.latest_receipt_utc_ns,
+        custody=kit.signed_head,
+        schedule=lambda: spine.meter.figures() if spine.meter.is_set else {},
+    )
+    workers: list[Worker] = [
+        *slots,
+        *spine.workers(),
+        Requests(config.state_dir, spine.box_words(), clock),
+        *kit.instruments,
+        Telemetry(spine.outbox.put, facts, clock, config.telemetry),
+        StatusFile(config.state_dir, lambda: _status(kit, spine, facts), clock),
+        *spine.scrape(facts),
+    ]
+    supervisor = Supervisor(workers, clock, check=lambda: store.write(lambda _: None))
+    return supervisor
+
+
+def slot_workers(
+    kit: DockKit, clock_state: Callable[[], Mapping[str, object]]
+) -> Sequence[SlotWorker]:
+    """Give a worker for each slot.
+
+    Args:
+        kit: configuration, hardware, store, keys and clock.
+        clock_state: how right our clock is: one that is not sets no other.
+    """
+    config, clock, store = kit.config, kit.clock, kit.store
+    custodian = Custodian(
+        config.device, config.site, config.state_dir, store, kit.key, clock, clock_state
+    )
+    intake = Intake(custodian, config.dock.copy)
+    footage = FootageRows(store, clock, kit.note_custody)
+    bench = Bench(
+        dock=kit.dock,
+        rows=SlotRows(store, clock),
+        footage=footage,
+        officers=Officers(config.dock, store, clock, kit.note_custody),
+        ingest=intake,
+        clock=clock,
+        config=config.dock,
+        note=partial(_note, kit),
+        is_clock_good=lambda: clock_state()["source"] != NO_CLOCK,
+    )
+    wiper = Wiper(config.dock.wipe, footage, _checks(kit, intake, footage), clock)
+    return [SlotWorker(name, bench, wiper) for name in kit.dock.slots]
+
+
+def _note(kit: DockKit, kind: str, subject: str, detail: Mapping[str, object]) -> object:
+    return kit.store.write(lambda connection: kit.note_custody(connection, kind, subject, detail))
+
+
+def _tell_nothing(_connection: sqlite3.Connection, _tell: Tell) -> int:
+    """A dock has no events of its own: its files and lists are offered again by their transfers."""
+    return 0
+
+
+def _no_counters(camera: str) -> Counters:
+    raise KeyError(camera)
+
+
+def _checks(kit: DockKit, intake: Intake, footage: FootageRows) -> Checks:
+    is_full = kit.config.dock.wipe.compare == "full"
+    return Checks(
+        receipts=lambda item: _check_receipts(kit, footage, item),
+        sealed=lambda item, _tick: intake.check_sealed(item),
+        compare=lambda storage, item, tick: intake.compare(storage, item, tick, is_full=is_full),
+        is_held=lambda item: _is_held(kit, item),
+        remove=lambda storage, name: inventory.remove(storage.root, name),
+    )
+
+
+def _check_receipts(kit: DockKit, footage: FootageRows, item: Footage) -> None:
+    """Check once more, by signature, that the centre has a file's very bytes, often enough."""
+    transfers = footage.receipts(item.evidence_id)
+    if not any(found["sha256"] == item.sha256 for found in transfers):
+        raise ReceiptInvalid(f"footage {item.id}: no transfer of sha256 {item.sha256}")
+    for found in transfers:
+        _check_receipt(kit, found)
+
+
+def _check_receipt(kit: DockKit, found: Mapping[str, object]) -> None:
+    if found["state"] != "receipted" or not found["receipt"]:
+        raise ReceiptInvalid(f"file {found['fid']}: no receipt")
+    document = wire.decode("file_receipt", str(found["receipt"]).encode())
+    signer = next((key for key in kit.centre_keys.all if key.keyid == document["keyid"]), None)
+    if signer is None:
+        raise ReceiptInvalid(f"receipt: made by {document['keyid']}, which is not pinned")
+    expected = {name: found[name] for name in ("fid", "sha256", "size_bytes")}
+    receipt.check_file_receipt(document, signer, {**expected, "device": kit.config.device})
+    least = kit.config.dock.wipe.min_copies
+    if document["copies"] < least:
+        raise IntegrityError(
+            f"file {found['fid']}: the centre has {document['copies']} copies;"
+            f" dock.wipe.min_copies: {least}"
+        )
+
+
+def _is_held(kit: DockKit, item: Footage) -> bool:
+    with kit.store.reading() as connection:
+        found = connection.execute(
+            "SELECT 1 FROM hold WHERE camera = ? UNION ALL SELECT 1 FROM pin WHERE clip_id = ?",
+            (item.camera, item.evidence_id),
+        ).fetchone()
+    return found is not None
+
+
+def _status(kit: DockKit, spine: Spine, facts: Facts) -> Mapping[str, object]:
+    return {
+        "device": kit.config.device,
+        "site": kit.config.site,
+        "role": kit.config.role,
+        "link": spine.uplink.status().link.state,
+        "slots": _slots(kit),
+        "workers": _states(facts.workers()),
+        "schedule": spine.meter.words(),
+        "centre": spine.centre(),
+    }
+
+
+def _states(workers: Mapping[str, Health]) -> Mapping[str, str]:
+    return {name: health.state for name, health in workers.items()}
+
+
+def _slots(kit: DockKit) -> Sequence[Mapping[str, object]]:
+    rows = SlotRows(kit.store, kit.clock)
+    found = [rows.slot(name) for name in kit.dock.slots]
+    return [
+        {"slot": item.slot, "state": str(item.state), "code": item.code, "detail": item.detail}
+        for item in found
+    ]
