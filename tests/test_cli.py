@@ -393,5 +393,5 @@ def test_a_reader_that_goes_away_is_no_traceback(folder: Path) -> None:
 
 
 def test_loading_the_agent_names_every_role() -> None:
-    assert set(app.ROLES) == {"camera"}
+    assert set(app.ROLES) == {"camera", "dock"}
     assert app.load_config(CAMERA_TOML, check_files=False).device == "cam-0001"
