@@ -38,9 +38,8 @@ ROLES: Mapping[str, type[DeviceRole]] = {"camera": CameraRole, "dock": DockRole}
 INSPECT_TOPICS = box.TOPICS
 DATABASE = "outpost.db"
 KEY = Path("keys") / "device.key"
-# Drivers that give no picture: each has a section of its own.
 GROUPS = ("driver", "rule", "dock", "link")
-DOCKS = ("folder_dock",)  # drivers that give slots
+DOCKS = ("folder_dock", "usb_dock")  # drivers that give slots
 LINKS = ()  # drivers that speak to body cameras
 INSTRUMENTS = frozenset({"gps", *DOCKS, *LINKS})  # they give no picture
 RECEIVER_KEY = "receiver.key"
