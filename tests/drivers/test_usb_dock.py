@@ -374,7 +374,7 @@ def test_its_settings_are_checked(tmp_path) -> None:
         (slot.format("1", "a") + slot.format("1", "b"), "name: '1' stands twice"),
         (slot.format("1", "a") + slot.format("2", "a"), "ports: 'a' stands twice"),
         (slot.format("../1", "a"), "slots"),
-        (slot.format("1", "two words"), "outpost dock learn"),
+        (slot.format("1", "two words"), "usbv2"),
         ("slots = []", "slots"),
     ):
         file.write_text(text)
