@@ -30,7 +30,7 @@ class Shown:
     pixels: str  # hash
 
 
-def record(
+def record(  # noqa: PLR0913 - each a thing that cameras differ in
     path: Path,
     mode: str = "h264",
     *,
@@ -38,11 +38,13 @@ def record(
     size: tuple[int, int] = (320, 176),
     seed: int = 1,
     muxing: dict[str, str] | None = None,
+    metadata: dict[str, str] | None = None,
 ) -> Path:
     """Write a recording: a pattern that moves, with noise, so that no two pictures are alike."""
     encoder, options = ENCODERS[mode]
     noise = np.random.default_rng(seed)
     with av.open(str(path), "w", format="mp4", options=muxing or {}) as container:
+        container.metadata.update(metadata or {})
         video = container.add_stream(encoder, rate=FPS, options=options)
         video.width, video.height = size
         video.pix_fmt = "yuv420p"
@@ -58,6 +60,17 @@ def record(
         container.mux(video.encode(None))
         container.mux(audio.encode(None))
     return path
+
+
+def rewritten(path: Path, target: Path, format_name: str) -> Path:
+    """Put a recording into another container."""
+    with av.open(str(path)) as found, av.open(str(target), "w", format=format_name) as made:
+        stream = made.add_stream_from_template(found.streams.video[0])
+        for packet in found.demux(found.streams.video[0]):
+            if packet.size:
+                packet.stream = stream
+                made.mux(packet)
+    return target
 
 
 def _picture(phase: int, size: tuple[int, int], noise: np.random.Generator, index: int):

@@ -85,9 +85,8 @@ HOSTILE_HEADS = {
 
 
 @pytest.mark.parametrize("what", HOSTILE_HEADS)
-@pytest.mark.parametrize("mode", ["h264", "hevc-b"])
-def test_boxes_that_lie(mode, what, small, tmp_path):
-    good = small[mode]
+def test_boxes_that_lie(what, small, tmp_path):
+    good = small["hevc-b"]
     pictures = good[good.index(b"mdat") + 4 : -3000]
     head = made(b"ftyp", b"isom\0\0\2\0isomiso2mp41") + HOSTILE_HEADS[what]
     tried(head + pictures, good, tmp_path)

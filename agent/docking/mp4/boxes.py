@@ -34,6 +34,7 @@ class Layout:
     has_type: bool  # begins as an MP4 does
     has_index: bool  # a whole moov
     is_whole: bool  # the boxes end where the file does
+    is_cut: bool  # the last one reaches beyond the file
     media: tuple[Span, ...]  # where pictures may lie
 
 
@@ -44,16 +45,17 @@ def layout(source: Source) -> Layout:
     place, reached, end = 0, 0, source.size_bytes
     for _ in range(MOST_BOXES):
         box = read_box(source, place, end) if place < end else None
+        reached = box.end if box is not None and box.letters in _KNOWN else reached
         if box is None or not _is_believed(box, end):
             break
         seen.add(box.letters)
         if box.letters == b"mdat":
             spans.append((box.body, min(box.end, end)))
-        place, reached = min(box.end, end), box.end
+        place = min(box.end, end)
     is_whole = place == end and reached <= end
     if place < end and not _is_cut_index(source, place, end):
         spans.append((place, end))
-    return Layout(b"ftyp" in seen, b"moov" in seen, is_whole, tuple(_joined(spans)))
+    return Layout(b"ftyp" in seen, b"moov" in seen, is_whole, reached > end, tuple(_joined(spans)))
 
 
 def read_box(source: Source, place: int, end: int) -> Box | None:

@@ -12,11 +12,14 @@ from typing import Any, Self
 
 import av
 import av.error
+from av.audio.stream import AudioStream
 from av.container import InputContainer, OutputContainer
+from av.video.stream import VideoStream
 
 from agent.core.errors import StorageError, Unsupported
 
-_UNDECODED = {"skip_frame": "all"}
+# The format is never guessed: a play list under an MP4's name would have others opened.
+_OPTIONS = {"skip_frame": "all", "format_whitelist": "mov", "protocol_whitelist": "file"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,14 +57,17 @@ class Clip:
 
     def __enter__(self) -> Self:
         try:
-            self._container: InputContainer = av.open(str(self.path), options=_UNDECODED)
+            self._container: InputContainer = av.open(str(self.path), options=_OPTIONS)
         except (av.error.FFmpegError, OSError, ValueError) as error:
             raise StorageError(f"{self.path}: {error}") from error
-        if not self._container.streams.video:
+        streams: list[Any] = list(self._container.streams)
+        known = [one for one in streams if one.codec_context is not None]  # by the decoders here
+        videos = [one for one in known if isinstance(one, VideoStream)]
+        if not videos:
             self._container.close()
             raise StorageError(f"{self.path}: no video")
-        self.video = self._container.streams.video[0]
-        self.sounds = list(self._container.streams.audio)
+        self.video = videos[0]
+        self.sounds = [one for one in known if isinstance(one, AudioStream)]
         return self
 
     def __exit__(
@@ -183,7 +189,7 @@ def template(empty_mp4: bytes) -> Iterator[Any]:
         Unsupported: FFmpeg makes nothing of it.
     """
     try:
-        container = av.open(io.BytesIO(empty_mp4), "r", format="mp4", options=_UNDECODED)
+        container = av.open(io.BytesIO(empty_mp4), "r", format="mp4", options={"skip_frame": "all"})
     except (av.error.FFmpegError, ValueError) as error:
         raise Unsupported(f"model header: {error}") from error
     with container:
