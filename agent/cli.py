@@ -10,7 +10,16 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from agent import app, cli_cameras, cli_docking, cli_files, cli_keeping, cli_outbox, cli_workbench
+from agent import (
+    app,
+    cli_cameras,
+    cli_dock,
+    cli_docking,
+    cli_files,
+    cli_keeping,
+    cli_outbox,
+    cli_workbench,
+)
 from agent.cli_words import (
     EXIT_CONFIG,
     EXIT_FAILED,
@@ -61,6 +70,7 @@ def _parser() -> argparse.ArgumentParser:
     cli_outbox.add(words)
     cli_files.add(words)
     cli_cameras.add(words)
+    cli_dock.add(words)
     cli_docking.add(words)
     cli_workbench.add(words)
     _add_centre_commands(words)

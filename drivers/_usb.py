@@ -35,6 +35,7 @@ CLASSES = {
     "e0": "a radio or network adapter",
 }
 
+_PEER = re.compile(r"(?:usb)?(\d+)(?:-(\d+(?:\.\d+)*))?-port(\d+)")
 _DEVICE = re.compile(r"(\d+)-(\d+(?:\.\d+)*)")
 
 
@@ -62,6 +63,7 @@ class Device:
     """A device on a port."""
 
     port: str
+    peer: str  # the other half of a USB 3 socket, where the kernel knows it
     plug: str  # another one after every pull, the same over our restarts
     usb_id: str
     serial: str
@@ -111,7 +113,8 @@ def _device(path: Path, match: "re.Match[str]", boot: str) -> Device | None:
         if not vendor or not product:
             return None
         return Device(
-            port=_port(real, match),
+            port=_port(real, *match.groups()),
+            peer=_peer(real),
             # The kernel counts device numbers up to 127, but gives no inode twice.
             plug=f"{boot[:8]}-{match[0]}-{_text(real / 'devnum')}-{inode}",
             usb_id=f"{vendor}:{product}",
@@ -125,13 +128,22 @@ def _device(path: Path, match: "re.Match[str]", boot: str) -> Device | None:
     return None
 
 
-def _port(real: Path, match: "re.Match[str]") -> str:
-    bus, chain = match.groups()
-    root_hub = next((above for above in real.parents if above.name == f"usb{bus}"), real.parent)
+def _port(hub: Path, bus: str, chain: str) -> str:
+    """Name a port by a folder of its bus, the bus's number, and the ports of the hubs up to it."""
+    root_hub = next((above for above in hub.parents if above.name == f"usb{bus}"), hub.parent)
     controller = root_hub.parent
     version = _text(root_hub / "version")[:1] or "2"
     subsystem = (controller / "subsystem").resolve().name
     return f"{subsystem}-{controller.name}-usbv{version}-0:{chain}"
+
+
+def _peer(real: Path) -> str:
+    """Follow `port/peer` to `…/usb2/2-1/2-1:1.0/2-1-port4`, or `usb2-port4` of a root hub."""
+    there = (real / "port" / "peer").resolve()
+    if match := _PEER.fullmatch(there.name):
+        bus, hubs, port = match.groups()
+        return _port(there, bus, f"{hubs}.{port}" if hubs else port)
+    return ""
 
 
 def _interfaces(device: Path) -> list[Path]:

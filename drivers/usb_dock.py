@@ -37,7 +37,7 @@ class Slot:
     name: Annotated[str, Doc("Name of the slot, as it stands at it"), NAME]
     ports: Annotated[
         tuple[Annotated[str, Pattern(r"\S{1,200}", "as in pci-0000:00:14.0-usbv2-0:1.2")], ...],
-        Doc("Its USB ports; a USB 3 socket has two"),
+        Doc("Its USB ports; a USB 3 socket has two. `outpost dock learn` finds them"),
         Length(1, 4),
     ]
 

@@ -73,6 +73,7 @@ class UsbTree:
         for tty in thing.ttys:
             between = Path() if tty.startswith("ttyACM") else Path(tty)
             (interfaces[0] / between / "tty" / tty).mkdir(parents=True)
+        self._pair(folder)
         self._link(folder)
         self.grow(name, *thing.disks)
         return folder
@@ -99,6 +100,23 @@ class UsbTree:
         for depth in range(1, len(ports) + 1):
             path /= f"{bus}-{'.'.join(ports[:depth])}"
         return path
+
+    def _pair(self, folder: Path) -> None:
+        """Link a device to its port, and that to the other half of the socket."""
+        bus, _, chain = folder.name.partition("-")
+        hubs, _, port = chain.rpartition(".")
+        other = "2" if bus == "1" else "1"
+        ports = {}
+        for number in (bus, other):
+            hub = self.folder(f"{number}-{hubs}" if hubs else f"{number}-0")
+            name = f"{number}-{hubs}-port{port}" if hubs else f"usb{number}-port{port}"
+            interface = f"{number}-{hubs or 0}:1.0"
+            ports[number] = (hub if hubs else hub.parent) / interface / name
+            ports[number].mkdir(parents=True, exist_ok=True)
+        peer = ports[bus] / "peer"
+        if not peer.is_symlink():
+            peer.symlink_to(ports[other])
+        (folder / "port").symlink_to(ports[bus])
 
     def _link(self, folder: Path) -> None:
         link = self.root / "bus" / "usb" / "devices" / folder.name

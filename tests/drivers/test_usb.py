@@ -39,6 +39,27 @@ def test_a_port_is_named_by_its_controller_and_its_hubs(tree) -> None:
     assert found["pci-0000:00:14.0-usbv2-0:1"].refusal == "device 1a40:0201 is a hub"
 
 
+@pytest.mark.parametrize(
+    ("name", "peer"),
+    [
+        ("1-1.2", "pci-0000:00:14.0-usbv3-0:1.2"),
+        ("2-1.2", "pci-0000:00:14.0-usbv2-0:1.2"),
+        ("1-4", "pci-0000:00:14.0-usbv3-0:4"),
+        ("1-4.1.3", "pci-0000:00:14.0-usbv3-0:4.1.3"),
+    ],
+)
+def test_the_other_half_of_a_socket_is_known_by_the_kernel(tree, name, peer) -> None:
+    folder = tree.plug(name, VENDOR)
+    assert _usb.scan(tree.root)[_port_of(name)].peer == peer
+    (folder / "port").unlink()
+    assert _usb.scan(tree.root)[_port_of(name)].peer == "", "not every kernel does"
+
+
+def _port_of(name: str) -> str:
+    bus, _, chain = name.partition("-")
+    return f"pci-0000:00:14.0-usbv{int(bus) + 1}-0:{chain}"
+
+
 def test_serial_lines_and_disks_stand_below_their_interfaces(tree) -> None:
     parts = (Disk("sdb1", (8, 17), 2000), Disk("sdb2", (8, 18), 4000))
     disks = (Disk("sdb", (8, 16), 8000, parts), Disk("sdc", (8, 32), 0))

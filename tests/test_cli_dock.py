@@ -1,0 +1,93 @@
+"""`outpost dock learn` as a technician uses it: plugging, mistakes, stopping half-way."""
+
+import signal
+import subprocess
+import sys
+import tomllib
+
+import pytest
+
+from agent import cli
+from agent.core import config
+from drivers import usb_dock
+from firmware_sim.usb_tree import UsbThing, UsbTree
+
+CAMERA = UsbThing("4255:0001", ("020201", "0a0000"), ttys=("ttyACM0",), product="Cam 7")
+KEYBOARD = UsbThing("046d:c31c", ("030101",))
+CONTROLLER = "pci-0000:00:14.0"
+
+
+class Learning:
+    """The command, and what it says line by line."""
+
+    def __init__(self, tree, *slots):
+        words = [sys.executable, "-m", "agent", "dock", "learn", *slots, "--sys", str(tree.root)]
+        self.process = subprocess.Popen(
+            words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        )
+
+    def says(self) -> str:
+        return self.process.stderr.readline().strip()
+
+    def end(self) -> tuple[int, str]:
+        out, _ = self.process.communicate(timeout=30)
+        return self.process.returncode, out
+
+
+@pytest.fixture
+def tree(tmp_path):
+    return UsbTree(tmp_path / "sys")
+
+
+def test_one_slot_after_the_other_is_learnt(tree, tmp_path) -> None:
+    tree.plug("1-1", UsbThing("1a40:0201", ("090000",), kind="09"))
+    tree.plug("1-1.4", CAMERA)  # hangs there already: which slot that is, nobody has said
+    learning = Learning(tree, "1", "2")
+    assert learning.says() == "Plug a camera into slot 1."
+    tree.plug("1-1.1", CAMERA)
+    assert learning.says() == f"Slot 1: 4255:0001 Cam 7 on {CONTROLLER}-usbv2-0:1.1"
+    assert learning.says() == "Plug a camera into slot 2."
+
+    tree.plug("1-1.2", KEYBOARD)
+    assert learning.says() == "device 046d:c31c is a keyboard or mouse: not a camera"
+    tree.pull("1-1.2")
+    tree.pull("1-1.1")
+    tree.plug("1-1.1", CAMERA)
+    assert learning.says() == "this port is slot 1 already"
+    tree.plug("1-1.2", CAMERA)
+    assert learning.says() == f"Slot 2: 4255:0001 Cam 7 on {CONTROLLER}-usbv2-0:1.2"
+
+    code, printed = learning.end()
+    assert code == 0
+    hardware = tomllib.loads(printed)["dock"]["hardware"]
+    assert hardware == {
+        "driver": "usb_dock",
+        "slots": [
+            {"name": n, "ports": [f"{CONTROLLER}-usbv{v}-0:1.{n}" for v in (2, 3)]} for n in "12"
+        ],
+    }
+    file = tmp_path / "hardware.toml"
+    file.write_text(printed.replace("[dock.hardware]\n", "").replace("dock.hardware.", ""))
+    file.write_text(file.read_text().replace('driver = "usb_dock"\n', ""))
+    assert len(config.load(file, usb_dock.Config, lambda _: {}).slots) == 2
+
+
+def test_half_learnt_is_printed_too(tree) -> None:
+    learning = Learning(tree, "left", "right")
+    assert learning.says() == "Plug a camera into slot left."
+    tree.plug("1-3", CAMERA)
+    assert learning.says().startswith("Slot left: ")
+    assert learning.says() == "Plug a camera into slot right."
+    learning.process.send_signal(signal.SIGINT)
+    assert learning.says() == "Stopped: 1 of 2 slots learnt."
+    code, printed = learning.end()
+    assert code == 1
+    assert [slot["name"] for slot in tomllib.loads(printed)["dock"]["hardware"]["slots"]] == [
+        "left"
+    ]
+
+
+@pytest.mark.parametrize("slots", [["1", "1"], ["../1"], ["Slot 1"]])
+def test_slots_have_names_of_their_own(slots, capsys) -> None:
+    assert cli.main(["dock", "learn", *slots]) == 78
+    assert "each once" in capsys.readouterr().err
