@@ -140,7 +140,8 @@ def _key(item: Footage | Found) -> tuple[str, int, int]:
 
 
 def _came_back(item: Footage, twin: Footage) -> bool:
-    return twin.there == "wiped" and twin.name == item.name
+    is_back = twin.there == "wiped" or "came_back" in twin.flag_list
+    return is_back and twin.name == item.name
 
 
 def _code_of(flags: Sequence[str]) -> str:

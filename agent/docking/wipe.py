@@ -78,12 +78,11 @@ class Wiper:
         outcome = Outcome([])
         cleared: list[Footage] = []
         for item in self.due(docking):
-            try:
-                self._clear(item, storage, tick)
-            except IntegrityError as error:
-                outcome.code = outcome.code or _code_of(error)
-                self._rows.kept(item, str(error))
-                _log.error("not wiped", footage_id=item.id, reason=error)
+            code, reason = self._objection(item, storage, tick)
+            if reason:
+                outcome.code = outcome.code or code
+                self._rows.kept(item, reason)
+                _log.error("not wiped", footage_id=item.id, reason=reason)
                 continue
             cleared.append(item)
         if cleared:
@@ -99,12 +98,21 @@ class Wiper:
         age_ns = self._clock.utc_ns() - (item.sealed_utc_ns or 0)
         return age_ns >= self._config.min_hold_h * HOUR_NS
 
-    def _clear(self, item: Footage, storage: Storage, tick: Tick) -> None:
-        if self._checks.is_held(item):
-            raise IntegrityError("held")
-        self._checks.receipts(item)
-        self._checks.sealed(item, tick)
-        self._checks.compare(storage, item, tick)
+    def _objection(self, item: Footage, storage: Storage, tick: Tick) -> tuple[str, str]:
+        """Give the first thing that speaks against deleting a file: a code, if any, and words."""
+        checks = self._checks
+        if checks.is_held(item):
+            return "", "it is held"
+        code: str = ""
+        try:
+            checks.receipts(item)
+            code = Code.COPY_DAMAGED
+            checks.sealed(item, tick)
+            code = Code.CHANGED
+            checks.compare(storage, item, tick)
+        except IntegrityError as error:
+            return code, str(error)
+        return "", ""
 
     def _delete(self, storage: Storage, cleared: Sequence[Footage], outcome: Outcome) -> None:
         try:
@@ -126,8 +134,3 @@ class Wiper:
             if item not in outcome.wiped:
                 self._rows.kept(item, f"the camera refuses: {error}")
         _log.error("camera does not let files be deleted", reason=error)
-
-
-def _code_of(error: IntegrityError) -> str:
-    found = getattr(error, "code", "")
-    return found if isinstance(found, str) else ""

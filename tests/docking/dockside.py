@@ -159,8 +159,8 @@ class Dockside:
                 return
         raise AssertionError(f"no rest: {before}")
 
-    def sign(self, copies=1, **changes):
-        """Have the centre sign for all that waits, once its bytes are checked."""
+    def sign(self, tamper=None, **changes):
+        """Have the centre sign for all that waits; `changes` before it signs, `tamper` after."""
         for transfer in self.ledger.waiting(100_000):
             fields = {
                 "fid": transfer.fid,
@@ -168,12 +168,12 @@ class Dockside:
                 "sha256": transfer.sha256,
                 "size_bytes": transfer.size_bytes,
                 "stored_utc_ms": self.clock.utc_ns() // 1_000_000,
-                "copies": copies,
+                "copies": 1,
                 "retention_until_utc_ms": 1 << 42,
                 "receiver": "centre",
             }
-            signed = receipt.sign_file_receipt(fields, self.centre_key)
-            self.ledger.receipted(transfer, {**signed, **changes})
+            signed = receipt.sign_file_receipt({**fields, **changes}, self.centre_key)
+            self.ledger.receipted(transfer, {**signed, **(tamper or {})})
 
     def state(self, slot="1"):
         found = self.rows("SELECT state, code FROM dock_slot WHERE slot = ?", slot)

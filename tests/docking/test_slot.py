@@ -1,5 +1,8 @@
 """A slot from docking to taking, as an officer and a technician would try it."""
 
+import os
+from pathlib import Path
+
 import pytest
 
 from agent.evidence import verify
@@ -39,3 +42,224 @@ def test_a_card_is_copied_signed_for_and_wiped(side, camera):
     camera.pull()
     side.turn()
     assert side.state() == ("empty", "")
+
+
+def test_a_camera_pulled_in_the_middle_goes_on_in_another_slot(side, camera):
+    camera.plug(side.slots["1"])
+    side.dock.at[side.dock.looks + 9] = camera.pull
+    side.turn(8)
+    assert side.state() == ("pulled", "D-18")
+    done = len(side.sealed())
+    assert done < 2
+    camera.plug(side.slots["2"])
+    side.rest()
+    assert side.state("1") == ("empty", "")
+    assert side.state("2") == ("uploading", "")
+    side.sign()
+    side.rest()
+    assert camera.files() == {}
+    assert sorted(side.sealed()) == sorted(data for _, data in camera.ever)
+
+
+def test_at_most_the_last_four_mebibytes_are_read_twice(side, tmp_path):
+    camera = Camera(tmp_path, "BC0002")
+    camera.film("MOV_0001.mp4", 30_000_000)
+    camera.plug(side.slots["1"])
+    side.dock.at[side.dock.looks + 25] = camera.pull
+    side.turn(8)
+    (part,) = (side.state_dir / "parts").glob("*.part")
+    here = part.stat().st_size
+    assert 4 << 20 < here < 30_000_000
+    reads = []
+    plain = os.pread
+
+    def counted(descriptor, count, place):
+        if camera.slot is not None and str(
+            Path(f"/proc/self/fd/{descriptor}").readlink()
+        ).startswith(str(camera.root)):
+            reads.append((place, count))
+        return plain(descriptor, count, place)
+
+    camera.plug(side.slots["2"])
+    os.pread = counted
+    try:
+        side.turn(6)
+    finally:
+        os.pread = plain
+    before = [count for place, count in reads if place < here and count > 64 << 10]
+    assert sum(before) <= 4 << 20
+    assert side.state("2") == ("uploading", "")
+    assert side.sealed() == [camera.ever[0][1]]
+
+
+def test_a_card_docked_again_is_not_copied_again(side, camera):
+    camera.plug(side.slots["1"])
+    side.rest()
+    camera.pull()
+    side.turn()
+    assert side.state() == ("empty", ""), "it may be taken before the centre has signed"
+    camera.film("DCIM/100MEDIA/MOV_0003.mp4", 1000)
+    camera.plug(side.slots["2"])
+    side.rest()
+    assert len(side.footage()) == 3
+    assert len(side.custody("footage.sealed")) == 3
+    side.sign()
+    side.rest()
+    assert camera.files() == {}
+    assert len(side.custody("dock.sealed")) == 2
+
+
+def test_a_name_that_comes_again_is_another_file(side, camera):
+    camera.plug(side.slots["1"])
+    side.rest()
+    side.sign()
+    side.rest()
+    camera.pull()
+    side.turn()
+    camera.film("DCIM/100MEDIA/MOV_0001.mp4", 200_000)
+    camera.plug(side.slots["1"])
+    side.rest()
+    side.sign()
+    side.rest()
+    assert sorted(side.sealed()) == sorted(data for _, data in camera.ever)
+    assert len(camera.ever) == 3
+    assert camera.files() == {}
+
+
+def test_the_same_bytes_twice_are_kept_once_and_wiped_twice(side, tmp_path):
+    camera = Camera(tmp_path, "BC0003")
+    camera.film("A.mp4", 0, b"the same")
+    camera.film("B.mp4", 0, b"the same")
+    camera.plug(side.slots["1"])
+    side.rest()
+    assert side.sealed() == [b"the same"]
+    side.sign()
+    side.rest()
+    assert camera.files() == {}
+    assert side.state() == ("ready", "")
+
+
+@pytest.mark.parametrize(
+    ("changes", "why"),
+    [
+        ({"sha256": "0" * 64}, "sha256"),
+        ({"size_bytes": 1}, "size_bytes"),
+        ({"device": "dock-2"}, "device"),
+        ({"fid": "0" * 32}, "fid"),
+        ({"tamper": {"copies": 7}}, "does not fit"),
+        ({"tamper": {"sig": "A" * 86 + "=="}}, "does not fit"),
+        ({"tamper": {"keyid": "ed25519:" + "0" * 32}}, "not pinned"),
+    ],
+)
+def test_a_receipt_that_is_not_for_it_wipes_nothing(side, camera, changes, why):
+    camera.plug(side.slots["1"])
+    side.rest()
+    side.sign(**changes)
+    side.rest()
+    assert len(camera.files()) == 2
+    assert all(why in row["kept_because"] for row in side.footage().values()), side.footage()
+
+
+def test_one_copy_at_the_centre_is_not_enough_where_two_are_asked_for(tmp_path, camera):
+    side = Dockside(tmp_path / "two", wipe={"min_copies": 2})
+    camera.plug(side.slots["1"])
+    side.rest()
+    side.sign(copies=1)
+    side.rest()
+    assert len(camera.files()) == 2
+    assert "1 copies" in side.footage()["DCIM/100MEDIA/MOV_0001.mp4"]["kept_because"]
+    side.close()
+
+
+def test_what_was_sealed_lately_stays_on_the_camera(tmp_path, camera):
+    side = Dockside(tmp_path / "hold", wipe={"min_hold_h": 24.0})
+    camera.plug(side.slots["1"])
+    side.rest()
+    side.sign()
+    side.rest()
+    assert side.state() == ("ready", "")
+    assert len(camera.files()) == 2
+    side.clock.advance(25 * 3600)
+    side.rest()
+    assert camera.files() == {}
+    side.close()
+
+
+def test_a_damaged_copy_of_ours_keeps_the_camera_s_file(side, camera):
+    camera.plug(side.slots["1"])
+    side.rest()
+    side.sign()
+    path = next((side.state_dir / "footage").glob("*/recording.mp4"))
+    data = bytearray(path.read_bytes())
+    data[1000] ^= 1
+    path.write_bytes(data)
+    side.rest()
+    assert len(camera.files()) == 1
+    assert side.state() == ("quarantine", "D-17")
+
+
+@pytest.mark.parametrize("place", [0, 2_500_000, 4_999_999])
+def test_a_changed_file_on_the_camera_is_not_wiped(side, camera, place):
+    camera.plug(side.slots["1"])
+    side.rest()
+    path = camera.root / "DCIM/100MEDIA/MOV_0002.mp4"
+    times = path.stat()
+    with path.open("r+b") as stream:
+        stream.seek(place)
+        stream.write(bytes([stream.read(1)[0] ^ 1]) if place < 1 else b"\x00\x01")
+    os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))
+    side.sign()
+    side.rest()
+    assert list(camera.files()) == ["DCIM/100MEDIA/MOV_0002.mp4"]
+    assert side.state() == ("quarantine", "D-16")
+
+
+def test_a_card_that_cannot_be_written_is_told(side, camera):
+    camera.plug(side.slots["1"])
+    side.rest()
+    camera.root.chmod(0o555)
+    side.sign()
+    side.rest()
+    assert len(camera.files()) == 2
+    assert side.state() == ("quarantine", "D-14")
+    camera.root.chmod(0o755)
+
+
+def test_a_card_that_brings_files_back_is_told(side, camera):
+    kept = dict(camera.files())
+    camera.plug(side.slots["1"])
+    side.rest()
+    side.sign()
+    for _ in range(30):
+        side.turn()
+        if side.state()[0] == "checked":
+            break
+    for name, data in kept.items():
+        (camera.root / name).write_bytes(data)
+    side.rest()
+    assert side.state() == ("quarantine", "D-15")
+    assert all(row["there"] == "yes" for row in side.footage().values())
+    camera.pull()
+    side.turn()
+    camera.plug(side.slots["2"])
+    side.rest()
+    assert len(camera.files()) == 2, "nor later"
+
+
+def test_what_is_gone_before_it_was_copied_is_told(side, tmp_path):
+    camera = Camera(tmp_path, "BC0009")
+    path = camera.film("MOV_0001.mp4", 20_000_000)
+    camera.plug(side.slots["1"])
+    side.dock.at[side.dock.looks + 14] = camera.pull
+    side.turn(8)
+    path = camera.root / "MOV_0001.mp4"
+    path.unlink()
+    camera.plug(side.slots["1"])
+    side.rest()
+    assert len(side.custody("footage.lost")) == 1
+    (kept,) = side.sealed()
+    assert camera.ever[0][1].startswith(kept), "what had been read is kept"
+    assert 0 < len(kept) < 20_000_000
+    side.sign()
+    side.rest()
+    assert side.state() == ("quarantine", "D-20")
