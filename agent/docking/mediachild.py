@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from agent.core.errors import AgentError
+from agent.evidence.hashing import hash_file
 
 _MOST_FILES = 64  # open at once
 _NICE = 5  # what is copied goes first
@@ -59,7 +60,8 @@ def _probe(path: str) -> Mapping[str, Any]:
 def _header(path: str, target: str, sha256: str) -> Mapping[str, Any]:
     from agent.docking.mp4 import modelheader  # noqa: PLC0415
 
-    modelheader.learn(Path(path), sha256).keep(Path(target))
+    digest = sha256 or hash_file(Path(path)).sha256
+    modelheader.learn(Path(path), digest).keep(Path(target))
     return {}
 
 

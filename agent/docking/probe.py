@@ -90,7 +90,7 @@ def keep_header(path: Path, header_path: Path, sha256: str = "") -> str:
     Args:
         path: the clip.
         header_path: where; what stands there is replaced.
-        sha256: of the clip, to name it by.
+        sha256: of the clip, to name it by; empty: it is hashed first.
     """
     header_path.parent.mkdir(parents=True, exist_ok=True)
     told = confined.told("header", [str(path), str(header_path), sha256], _LEARNING)

@@ -19,6 +19,7 @@ from agent.evidence.keys import PublicKey
 
 MAX_TEXT_BYTES = 64 << 20
 MAX_LINE_BYTES = 1 << 20
+MS_PER_S = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,10 +127,22 @@ def _hand_over(
 
 
 def _origin(derived: wire.Json) -> str:
-    masks = ", ".join(mask["name"] for mask in derived["masks"])
     return (
-        f"a copy of clip {derived['clip_id']} (manifest {derived['manifest_sha256']}) with"
-        f" {masks} blacked out by {derived['tool']} {derived['version']}: {derived['reason']}"
+        f"a copy of clip {derived['clip_id']} (manifest {derived['manifest_sha256']})"
+        f" {_done(derived)} by {derived['tool']} {derived['version']}: {derived['reason']}"
+    )
+
+
+def _done(derived: wire.Json) -> str:
+    """Tell what was done to a copy."""
+    if "masks" in derived:
+        masks = ", ".join(mask["name"] for mask in derived["masks"])
+        return f"with {masks} blacked out"
+    rescue = derived["rescue"]
+    sound = "with" if rescue["has_sound"] else "without"
+    return (
+        f"made playable ({rescue['pictures']} pictures, {sound} sound, about"
+        f" {rescue['lost_ms'] / MS_PER_S:.1f} s missing)"
     )
 
 
