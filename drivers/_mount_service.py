@@ -36,10 +36,11 @@ SLOT = re.compile(r"[a-z0-9][a-z0-9._-]{0,62}")
 REQUEST_BYTES = 256
 PATIENCE_S = 5.0
 CDROMEJECT = 0x5309  # linux/cdrom.h; sd sends START STOP UNIT for it
-OPTIONS = {
-    "vfat": "uid={uid},gid={gid},umask=0077,errors=remount-ro,utf8",
-    "exfat": "uid={uid},gid={gid},umask=0077,errors=remount-ro,iocharset=utf8",
-    "ext4": "noload",  # its journal would be played back onto a medium that is read only
+FAT = {"uid": "{uid}", "gid": "{gid}", "umask": "0077", "errors": "remount-ro"}
+OPTIONS: Mapping[str, Mapping[str, str]] = {
+    "vfat": {**FAT, "utf8": ""},
+    "exfat": {**FAT, "iocharset": "utf8"},
+    "ext4": {"noload": ""},  # its journal would be played back onto a medium that is read only
 }
 
 
@@ -184,8 +185,8 @@ def _allow(rules: Rules, slot: str) -> Mapping[str, object]:
     targets = _still_there(rules, slot)
     try:
         for target in targets:
-            _mounts.remount(target, _mounts.SAFE)
-            _check(rules, target, "rw")
+            _mounts.make_writable(target)
+            _check(rules, target, is_read_only=False)
     except OSError as error:
         _forbid(rules, slot)
         if error.errno in (errno.EROFS, errno.EACCES):
@@ -199,8 +200,8 @@ def _forbid(rules: Rules, slot: str) -> Mapping[str, object]:
     targets = _mounts.below(folder)
     try:
         for target in targets:
-            _mounts.remount(target, _mounts.SAFE | _mounts.MS_RDONLY)
-            _check(rules, target, "ro")
+            _mounts.make_read_only(target)
+            _check(rules, target, is_read_only=True)
     except (OSError, RefusedError) as error:
         _clear(folder)
         why = f"slot {slot}: it did not become read only again and was let go: {error}"
@@ -225,24 +226,27 @@ def _eject(rules: Rules, slot: str) -> Mapping[str, object]:
 
 
 def _mount_safely(rules: Rules, block: _usb.Block, kind: str, target: Path) -> None:
-    options = OPTIONS[kind].format(uid=rules.uid, gid=rules.gid)
-    flags = _mounts.SAFE | _mounts.MS_RDONLY
+    words = {"uid": str(rules.uid), "gid": str(rules.gid)}
+    options = {key: value.format(**words) for key, value in OPTIONS[kind].items()}
     try:
-        _mounts.mount(rules.dev / block.name, target, kind, flags, options)
+        _mounts.mount(rules.dev / block.name, target, kind, options)
     except OSError as error:
         if error.errno in (errno.EIO, errno.ENXIO, errno.ENOMEDIUM):
             raise RefusedError("lost", f"{block.name}: {error.strerror}") from error
         why = "this kernel has no such" if error.errno == errno.ENODEV else error.strerror
         raise RefusedError("unsupported", f"{block.name}: {kind}: {why}") from error
-    _check(rules, target, "ro")
+    _check(rules, target, is_read_only=True)
     if (found := _mounts.at(target, rules.table)) is None or found.number != block.number:
         raise RefusedError("unsupported", f"{block.name}: another device was mounted")
 
 
-def _check(rules: Rules, target: Path, wanted: str) -> None:
+def _check(rules: Rules, target: Path, *, is_read_only: bool) -> None:
+    """Read from the kernel's table what was really done."""
     found = _mounts.at(target, rules.table)
-    has = found.flags if found else frozenset()
-    if missing := sorted({*_mounts.SAFE_WORDS, wanted} - has):
+    missing = sorted(_mounts.SAFE_WORDS - found.flags) if found else ["anything"]
+    if found and found.is_read_only != is_read_only:
+        missing.append("ro" if is_read_only else "rw")
+    if missing:
         raise RefusedError("unsupported", f"{target}: mounted without {', '.join(missing)}")
 
 

@@ -3,8 +3,10 @@
 import contextlib
 import json
 import os
+import shutil
 import socket
 import subprocess
+import sys
 import threading
 from pathlib import Path
 
@@ -68,7 +70,8 @@ def card(tmp_path):
 
 
 def flags_at(path) -> frozenset:
-    return _mounts.at(Path(path)).flags
+    found = _mounts.at(Path(path))
+    return found.flags - {"ro", "rw"} | {"ro" if found.is_read_only else "rw"}
 
 
 def test_a_card_is_mounted_so_that_nothing_on_it_can_act(box, card) -> None:
@@ -102,6 +105,51 @@ def test_writing_is_allowed_for_a_moment_and_nothing_else(box, card) -> None:
     assert not (Path(box.ask("mount")["root"]) / "DCIM" / "0001.MP4").exists()
 
 
+AGENT = """
+import os, sys
+for line in sys.stdin:
+    word, path = line.split()
+    try:
+        print(os.listdir(path) if word == "list" else os.unlink(path), flush=True)
+    except OSError as error:
+        print(error.strerror, flush=True)
+"""
+
+
+@pytest.mark.parametrize("spaces", ["-m", "-mUr"], ids=["mounts", "mounts and users"])
+def test_an_agent_in_a_sandbox_of_its_own_sees_the_same(box, card, spaces) -> None:
+    """As systemd gives it one: what is mounted outside comes in, nothing goes out."""
+    if shutil.which("unshare") is None:
+        pytest.skip("unshare is not installed (util-linux)")
+    box.base.mkdir()
+    subprocess.run(["mount", "--bind", str(box.base), str(box.base)], check=True)
+    subprocess.run(["mount", "--make-shared", str(box.base)], check=True)
+    words = ["unshare", spaces, "--propagation", "slave", sys.executable, "-c", AGENT]
+    agent = subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    film = f"{box.base}/1/DCIM/0001.MP4"
+
+    def told(word: str, path: str) -> str:
+        agent.stdin.write(f"{word} {path}\n")
+        agent.stdin.flush()
+        return agent.stdout.readline().strip()
+
+    try:
+        if told("list", str(box.base)) == "":
+            pytest.skip("namespaces are not allowed here")
+        box.tree.plug("1-1.1", machine.camera(machine.disk(card)))
+        box.ask("mount")
+        assert "DCIM" in told("list", f"{box.base}/1")
+        assert told("unlink", film) == "Read-only file system"
+        box.ask("rw")
+        assert told("unlink", film) == "None"
+        box.ask("ro")
+        assert told("unlink", f"{box.base}/1/DCIM/link") == "Read-only file system"
+        box.ask("umount")
+        assert told("list", f"{box.base}/1") == "[]"
+    finally:
+        agent.communicate(timeout=30)
+
+
 def test_a_locked_card_stays_mounted_read_only(box, tmp_path) -> None:
     with machine.loop(machine.ext4(tmp_path / "card.img"), "--read-only") as device:
         box.tree.plug("1-1.1", machine.camera(machine.disk(device)))
@@ -126,10 +174,11 @@ def test_a_card_that_does_not_become_read_only_again_is_let_go(box, card) -> Non
 def test_a_mount_without_a_flag_is_undone(tmp_path, card, missing) -> None:
     table = tmp_path / "mountinfo"
     number = card.stat().st_rdev
-    said = {"ro", "noexec", "nosymfollow", "nosuid", "nodev"} - {missing}
+    said = ",".join(sorted({"noexec", "nosymfollow", "nosuid", "nodev"} - {missing}))
+    device = f"{os.major(number)}:{os.minor(number)}"
+    of_all = "rw" if missing == "ro" else "ro"
     table.write_text(
-        f"90 28 {os.major(number)}:{os.minor(number)} / {tmp_path}/mounts/1"
-        f" {','.join(sorted(said))},relatime shared:1 - ext4 {card} rw\n"
+        f"90 28 {device} / {tmp_path}/mounts/1 rw,{said},relatime shared:1 - ext4 {card} {of_all}\n"
     )
     box = Box(tmp_path, "--mountinfo", str(table))
     with contextlib.closing(box):
@@ -141,8 +190,8 @@ def test_a_mount_without_a_flag_is_undone(tmp_path, card, missing) -> None:
 
 def test_another_device_than_asked_for_is_undone(tmp_path, card) -> None:
     table = tmp_path / "mountinfo"
-    flags = "ro,noexec,nosymfollow,nosuid,nodev"
-    table.write_text(f"90 28 8:99 / {tmp_path}/mounts/1 {flags} - ext4 /dev/sdz rw\n")
+    flags = "rw,noexec,nosymfollow,nosuid,nodev"
+    table.write_text(f"90 28 8:99 / {tmp_path}/mounts/1 {flags} - ext4 /dev/sdz ro\n")
     box = Box(tmp_path, "--mountinfo", str(table))
     with contextlib.closing(box):
         box.tree.plug("1-1.1", machine.camera(machine.disk(card)))
@@ -242,7 +291,7 @@ def test_what_the_kernel_refuses_is_said_in_its_words(box, tmp_path) -> None:
     image.write_bytes(raw)
     with machine.loop(image) as device:
         box.tree.plug("1-1.1", machine.camera(machine.disk(device)))
-        with pytest.raises(Unsupported, match=r"vfat: (this kernel has no such|Invalid argument)"):
+        with pytest.raises(Unsupported, match=r"vfat: \w"):
             box.ask("mount")
         assert box.mounted() == []
 
