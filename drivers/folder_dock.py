@@ -121,9 +121,9 @@ class FolderStorage:
         yield
         self._check_plugged()
 
-    def close(self) -> None:
+    def close(self, *, eject: bool = True) -> None:
         """See `Storage.close`."""
-        if self._is_open and self._is_plugged():
+        if eject and self._is_open and self._is_plugged():
             (self._slot / EJECT).touch()
         self._is_open = False
 

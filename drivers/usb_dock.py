@@ -138,13 +138,14 @@ class UsbDock:
             raise SourceLost(f"slot {slot}: the camera was pulled")
         _mounting.ask(self._config.mount_socket, word, slot)
 
-    def let_go(self, slot: str, plug: str) -> None:
-        """Unmount, and tell the camera if it still hangs there."""
+    def let_go(self, slot: str, plug: str, *, eject: bool) -> None:
+        """Unmount, and tell the camera, if asked to and if it still hangs there."""
         if self._mounted.get(slot) != plug:
             return  # mounting the next one has unmounted this one
         del self._mounted[slot]
         found = self._device(slot, anew=True)
-        word = "eject" if found is not None and found.plug == plug else "umount"
+        is_there = found is not None and found.plug == plug
+        word = "eject" if eject and is_there else "umount"
         try:
             _mounting.ask(self._config.mount_socket, word, slot)
         except AgentError as error:
@@ -242,11 +243,11 @@ class UsbStorage:
             raise
         self._dock.ask("ro", self._slot, self._plug)
 
-    def close(self) -> None:
+    def close(self, *, eject: bool = True) -> None:
         """See `Storage.close`."""
         if self._is_open:
             self._is_open = False
-            self._dock.let_go(self._slot, self._plug)
+            self._dock.let_go(self._slot, self._plug, eject=eject)
 
 
 def _seen(device: _usb.Device) -> Seen:

@@ -117,10 +117,12 @@ class Storage(Protocol):
         """
         ...
 
-    def close(self) -> None:
-        """Let go, any number of times: unmounted, and the camera told so.
+    def close(self, *, eject: bool = True) -> None:
+        """Let go, any number of times.
 
-        A camera that comes twice then comes back as a device that is spoken to.
+        Args:
+            eject: whether the camera is told so; one that comes twice then comes back as a device
+                that is spoken to, any other is gone until it is plugged anew.
         """
         ...
 

@@ -395,7 +395,7 @@ class SlotWorker:
 
     def _let_go_of_storage(self) -> None:
         if self._storage is not None:
-            self._storage.close()
+            self._storage.close(eject=self._is_two_phase)
             self._storage = None
             self._asked_plug = ""
             if self._is_two_phase:
