@@ -291,8 +291,8 @@ def receive(options: Any) -> int:
     """Run the receiver of one site until it is told to stop.
 
     Args:
-        options: broker, site, store, devices, name, retention_days, dictionaries and those of S3
-            as the command line has them.
+        options: broker, site, store, devices, name, retention_days, copies, dictionaries and those
+            of S3 as the command line has them.
     """
     from agent.core.checkup import Checkup
     from agent.core.store import Store
@@ -313,6 +313,7 @@ def receive(options: Any) -> int:
         options.devices.absolute(),
         options.name,
         options.retention_days,
+        options.copies,
         bulk=_bulk(options),
         dictionaries_dir=options.dictionaries,
     )

@@ -132,6 +132,9 @@ def _add_centre_commands(words: Any) -> None:
     receive.add_argument("--name", default="receiver", help="its own name in receipts")
     receive.add_argument("--dictionaries", type=Path, help="folder of dictionaries for batches")
     receive.add_argument("--retention-days", type=int, default=90, metavar="N")
+    receive.add_argument(
+        "--copies", type=int, default=1, metavar="N", help="that its disks keep of each file"
+    )
     receive.add_argument("--s3-endpoint", metavar="URL", help="large files go to this S3 server")
     receive.add_argument("--s3-bucket", default="", metavar="NAME")
     receive.add_argument("--s3-region", default="us-east-1", metavar="NAME")

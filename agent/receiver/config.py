@@ -10,6 +10,7 @@ from agent.core.config import NAME
 from agent.core.errors import ConfigError
 from agent.delivery.config import BrokerConfig
 
+MOST_COPIES = 16
 MOST_RETENTION_DAYS = 36_500
 ENDPOINT = r"(https://[a-z0-9.-]+|http://(localhost|127\.0\.0\.1))(:[0-9]{1,5})?"
 BUCKET = r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]"
@@ -51,6 +52,7 @@ class ReceiverConfig:
     devices_dir: Path  # <device>.pub, one public key each
     name: str = "receiver"
     retention_days: int = 90
+    copies: int = 1  # that the store's disks keep of each file: a mirror keeps two
     max_file_bytes: int = 16 << 30
     max_open_per_device: int = 64  # files held open; further ones are shelved, not refused
     max_incoming_per_device: int = 512  # transfers under way; beyond, the oldest starts anew later
@@ -76,5 +78,7 @@ class ReceiverConfig:
             problems.append(
                 f"retention_days: {self.retention_days}; allowed: 0 to {MOST_RETENTION_DAYS}"
             )
+        if not 1 <= self.copies <= MOST_COPIES:
+            problems.append(f"copies: {self.copies}; allowed: 1 to {MOST_COPIES}")
         if problems:
             raise ConfigError(*problems)

@@ -440,7 +440,7 @@ class Files:
                 "sha256": offer["sha256"],
                 "size_bytes": offer["size_bytes"],
                 "stored_utc_ms": now_ms,
-                "copies": 1,
+                "copies": self._config.copies,
                 "retention_until_utc_ms": now_ms + self._config.retention_days * MS_PER_DAY,
                 "receiver": self._config.name,
             },

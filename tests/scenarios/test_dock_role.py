@@ -1,0 +1,138 @@
+"""The dock role as real processes: cards in slots, agent, broker and receiver."""
+
+import hashlib
+import json
+import random
+import shutil
+import time
+
+import pytest
+
+from firmware_sim import broker as brokers
+from firmware_sim.demo import ROOT, Stage, free_port
+from firmware_sim.dock import FolderSlot
+from tests.docking.dockside import Camera
+
+pytestmark = pytest.mark.broker
+SLOTS = ("1", "2", "3")
+
+
+class DockStage(Stage):
+    """A dock of folders, its receiver and its broker."""
+
+    device = "dock-0001"
+
+    def config(self):
+        values = {
+            "state_dir": str(self.state),
+            "broker.port": self.broker_port,
+            "delivery.receiver_key_path": str(self.folder / "receiver.pub"),
+            "delivery.reconnect_max_s": 2.0,
+            "telemetry.beat_s": 2.0,
+            "dock.hardware.folder": str(self.folder / "dock"),
+            "dock.hardware.slots": list(SLOTS),
+            "dock.wipe.min_hold_h": 0.0,
+            **self.extra,
+        }
+        options = ["--config", str(ROOT / "configs" / "dock.toml")]
+        for key, value in values.items():
+            options += ["--set", f"{key}={json.dumps(value)}"]
+        return options
+
+    @property
+    def device_key(self):
+        return self.folder / "devices" / f"{self.device}.pub"
+
+    def start_all(self):
+        self.broker = brokers.start(self.broker_kind, self.broker_port, self.broker_folder)
+        shutil.copy(self.text("key", "receiver", "--store", str(self.store)), self.pinned)
+        key = self.text("key", "device", *self.config())
+        self.device_key.parent.mkdir()
+        shutil.copy(key, self.device_key)
+        self.start_receiver()
+        self.start_agent()
+
+    @property
+    def pinned(self):
+        return self.folder / "receiver.pub"
+
+    def start_receiver(self):
+        argv = self.outpost("receive", "--broker", f"127.0.0.1:{self.broker_port}")
+        argv += ["--site", "plaza", "--store", str(self.store), "--copies", "2"]
+        self.start("receiver", [*argv, "--devices", str(self.folder / "devices")])
+
+    def slots(self):
+        path = self.state / "status.json"
+        return {row["slot"]: row for row in json.loads(path.read_text())["slots"]}
+
+    def wait(self, slot, *states, limit_s=30.0):
+        """Wait until a slot is in one of some states; gives its row."""
+        until_s = time.monotonic() + limit_s
+        now = {}
+        while time.monotonic() < until_s:
+            if (self.state / "status.json").exists():
+                now = self.slots()[slot]
+                if now["state"] in states:
+                    return now
+            assert self.processes["agent"].poll() is None, self.log()
+            time.sleep(0.1)
+        pytest.fail(f"slot {slot}: {now}, not {states}; log:\n{self.log()}")
+
+    def log(self):
+        return (self.folder / "agent.log").read_text()[-4000:]
+
+
+@pytest.fixture
+def stage(tmp_path):
+    made = DockStage(tmp_path, "embedded", free_port())
+    made.slot = {name: FolderSlot(tmp_path / "dock", name) for name in SLOTS}
+    made.start_all()
+    yield made
+    made.clear()
+
+
+def card(folder, serial, files=3, size=400_000):
+    made = Camera(folder, serial)
+    for number in range(files):
+        made.film(f"DCIM/100MEDIA/MOV_{number:04}.mp4", size)
+    return made
+
+
+def test_a_card_is_docked_signed_for_and_wiped(stage, tmp_path):
+    camera = card(tmp_path, "BC0001")
+    camera.plug(stage.slot["1"])
+    stage.wait("1", "ready")
+    assert camera.files() == {}
+    kept = {row["sha256"] for row in stage.json("inspect", "files", "--json", *stage.config())}
+    centre = stage.json("receive", "--status", "--json", "--store", str(stage.store))
+    assert {row["sha256"] for row in centre["files"]} == kept
+    assert len(kept) == 4, "three recordings and the list of the docking"
+    words = ["--json", "--key", str(stage.device_key), "--receiver-key", str(stage.pinned)]
+    report = stage.json("verify", str(stage.store / "plaza" / "dock-0001"), *words)
+    assert report["ok"], report
+    camera.pull()
+    stage.wait("1", "empty")
+
+
+@pytest.mark.crash
+def test_killed_again_and_again_nothing_is_lost_or_copied_twice(stage, tmp_path):
+    cameras = [card(tmp_path, f"BC000{slot}", files=4, size=3_000_000) for slot in SLOTS]
+    dice = random.Random(5)
+    for camera, slot in zip(cameras, stage.slot.values(), strict=True):
+        camera.plug(slot)
+    for _ in range(8):
+        time.sleep(dice.uniform(0.3, 1.2))
+        agent = stage.processes.pop("agent")
+        agent.kill()
+        agent.wait()
+        stage.start_agent()
+    for slot in SLOTS:
+        stage.wait(slot, "ready", limit_s=60)
+    kept = {row["sha256"] for row in stage.json("inspect", "files", "--json", *stage.config())}
+    for camera in cameras:
+        assert camera.files() == {}
+        assert {hashlib.sha256(data).hexdigest() for _, data in camera.ever} <= kept
+    text = stage.text("inspect", "custody", "--json", "--limit", "9999", *stage.config())
+    sealed = [json.loads(line) for line in text.splitlines()]
+    names = [row["subject"] for row in sealed if row.get("kind") == "footage.sealed"]
+    assert len(names) == len(set(names)) == 12
