@@ -35,6 +35,7 @@ TYPES = ("vfat", "exfat")
 SLOT = re.compile(r"[a-z0-9][a-z0-9._-]{0,62}")
 REQUEST_BYTES = 256
 PATIENCE_S = 5.0
+BLKROSET = 0x125D  # linux/fs.h
 CDROMEJECT = 0x5309  # linux/cdrom.h; sd sends START STOP UNIT for it
 FAT = {"uid": "{uid}", "gid": "{gid}", "umask": "0077", "errors": "remount-ro"}
 OPTIONS: Mapping[str, Mapping[str, str]] = {
@@ -163,6 +164,7 @@ def _mount(rules: Rules, slot: str) -> Mapping[str, object]:
         allowed = f"allowed: {', '.join(rules.types)}"
         why = f"{'; '.join(left_out)}; {allowed}" if left_out else "no medium"
         raise RefusedError("unsupported" if left_out else "empty", f"slot {slot}: {why}")
+    _lock(rules, device, is_locked=True)
     try:
         for number, (block, volume) in enumerate(found, 1):
             target = folder if len(found) == 1 else folder / str(number)
@@ -183,6 +185,7 @@ def _mount(rules: Rules, slot: str) -> Mapping[str, object]:
 
 def _allow(rules: Rules, slot: str) -> Mapping[str, object]:
     targets = _still_there(rules, slot)
+    _lock(rules, _plugged(rules, slot), is_locked=False)
     try:
         for target in targets:
             _mounts.make_writable(target)
@@ -206,16 +209,21 @@ def _forbid(rules: Rules, slot: str) -> Mapping[str, object]:
         _clear(folder)
         why = f"slot {slot}: it did not become read only again and was let go: {error}"
         raise RefusedError("busy", why) from error
+    finally:
+        with contextlib.suppress(RefusedError):
+            _lock(rules, _plugged(rules, slot), is_locked=True)
     return {"root": str(folder)}
 
 
 def _unmount(rules: Rules, slot: str) -> Mapping[str, object]:
     _clear(rules.base / slot)
+    with contextlib.suppress(RefusedError):
+        _lock(rules, _plugged(rules, slot), is_locked=False)
     return {}
 
 
 def _eject(rules: Rules, slot: str) -> Mapping[str, object]:
-    _clear(rules.base / slot)
+    _unmount(rules, slot)
     ejected = False
     with contextlib.suppress(RefusedError, OSError):
         for disk in _plugged(rules, slot).disks:
@@ -223,6 +231,17 @@ def _eject(rules: Rules, slot: str) -> Mapping[str, object]:
                 fcntl.ioctl(descriptor, CDROMEJECT)
                 ejected = True
     return {"ejected": ejected}
+
+
+def _lock(rules: Rules, device: _usb.Device, *, is_locked: bool) -> None:
+    """Have the kernel refuse every write to the device files, whoever writes.
+
+    A second fence behind the read only mount: where it does not hold, that one does.
+    """
+    for disk in device.disks:
+        for block in (disk, *disk.parts):
+            with contextlib.suppress(OSError, RefusedError), _opened(rules, block) as descriptor:
+                fcntl.ioctl(descriptor, BLKROSET, struct.pack("i", is_locked))
 
 
 def _mount_safely(rules: Rules, block: _usb.Block, kind: str, target: Path) -> None:

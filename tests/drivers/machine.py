@@ -74,6 +74,7 @@ def loop(image: Path, *words: str) -> Iterator[Path]:
     try:
         yield device
     finally:
+        subprocess.run(["blockdev", "--setrw", str(device)], check=True)  # the number is used again
         subprocess.run(["losetup", "--detach", str(device)], check=True)
 
 

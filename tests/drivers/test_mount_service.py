@@ -150,6 +150,16 @@ def test_an_agent_in_a_sandbox_of_its_own_sees_the_same(box, card, spaces) -> No
         agent.communicate(timeout=30)
 
 
+def test_the_device_itself_cannot_be_written_but_for_that_moment(box, card) -> None:
+    locked = Path(f"/sys/block/{card.name}/ro")
+    box.tree.plug("1-1.1", machine.camera(machine.disk(card)))
+    told = []
+    for word in ("mount", "rw", "ro", "umount"):
+        box.ask(word)
+        told.append(locked.read_text().strip())
+    assert told == ["1", "0", "1", "0"]
+
+
 def test_a_locked_card_stays_mounted_read_only(box, tmp_path) -> None:
     with machine.loop(machine.ext4(tmp_path / "card.img"), "--read-only") as device:
         box.tree.plug("1-1.1", machine.camera(machine.disk(device)))
