@@ -24,7 +24,7 @@ import struct
 import sys
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from drivers import _mounts, _superblock, _usb
@@ -303,7 +303,11 @@ def _with_medium(device: _usb.Device) -> Iterator[_usb.Block]:
 def _volume(rules: Rules, block: _usb.Block) -> _superblock.Volume | None:
     try:
         with _opened(rules, block) as descriptor:
-            return _superblock.read(os.pread(descriptor, _superblock.FIRST_BYTES, 0))
+            volume = _superblock.read(os.pread(descriptor, _superblock.FIRST_BYTES, 0))
+            if volume is not None and volume.root_at:
+                root = os.pread(descriptor, _superblock.ROOT_BYTES, volume.root_at)
+                volume = replace(volume, label=_superblock.label_in(root) or volume.label)
+            return volume
     except OSError as error:
         raise RefusedError("lost", f"{block.name}: {error.strerror}") from error
 

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from agent.core.errors import AgentError, DeviceBusy, SourceLost, StorageError, Unsupported
+from agent.core.errors import AgentError, SourceLost, StorageError, Unsupported
 
 SOCKET = Path("/run/outpost-mount.sock")
 ANSWER_BYTES = 8192
@@ -27,10 +27,9 @@ def ask(path: Path, word: str, slot: str) -> dict[str, Any]:
     """Send a request and give the answer.
 
     Raises:
-        SourceLost: it was pulled, has no medium yet, or does not answer.
+        SourceLost: it was pulled, has no medium yet, or the privileged part does not answer.
         Unsupported: no file system that we take, or one that cannot be mounted safely.
         StorageError: the medium does not allow it.
-        DeviceBusy: the privileged part is not there.
     """
     try:
         with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as connection:
@@ -41,7 +40,7 @@ def ask(path: Path, word: str, slot: str) -> dict[str, Any]:
     except TimeoutError as error:
         raise SourceLost(f"slot {slot}: {word}: no answer within {PATIENCE_S:.0f} s") from error
     except OSError as error:
-        raise DeviceBusy(f"{path}: {error.strerror}; is outpost-mount.socket started?") from error
+        raise SourceLost(f"{path}: {error.strerror}; is outpost-mount.socket started?") from error
     return _read(raw, word, slot)
 
 

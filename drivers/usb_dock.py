@@ -48,8 +48,10 @@ class Config:
 
     slots: Annotated[tuple[Slot, ...], Doc("In the order they hang"), Length(1, 64)]
     serial_from: Annotated[
-        Literal["usb", "label"],
-        Doc("What of the storage tells whose it is: the USB serial number, or the volume's label"),
+        Literal["usb", "label", "none"],
+        Doc(
+            "What of the storage is the camera's serial number: that of USB, or the volume's label"
+        ),
     ] = "usb"
     mount_socket: Annotated[Path, Doc("Of the privileged part")] = _mounting.SOCKET
     sys_root: Annotated[Path, Doc("Where the kernel shows its devices")] = _usb.SYS
@@ -121,10 +123,9 @@ class UsbDock:
         for left_out in answer.get("left_out", ()):
             _log.warning("part of a medium left out", slot=slot, part=left_out)
         self._mounted[slot] = found.plug
-        storage = UsbStorage(self, slot, found.plug, answer)
-        if self._config.serial_from == "label" and answer.get("label"):
-            storage.serial = str(answer["label"])
-        return storage
+        texts = {"usb": "usb_serial", "label": "label"}
+        serial = str(answer.get(texts.get(self._config.serial_from, ""), ""))
+        return UsbStorage(self, slot, found.plug, answer, serial)
 
     def ask(self, word: str, slot: str, plug: str) -> None:
         """Have the privileged part do something with what hangs in a slot.
@@ -220,9 +221,11 @@ class UsbDock:
 class UsbStorage:
     """See `agent.core.dock.Storage`."""
 
-    def __init__(self, dock: UsbDock, slot: str, plug: str, answer: Mapping[str, Any]) -> None:
+    def __init__(
+        self, dock: UsbDock, slot: str, plug: str, answer: Mapping[str, Any], serial: str
+    ) -> None:
         self.root = Path(answer["root"])
-        self.serial = str(answer.get("usb_serial") or answer.get("label") or "")
+        self.serial = serial
         self.capacity_bytes = int(answer.get("capacity_bytes", 0))
         self._dock = dock
         self._slot = slot

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from agent.core.errors import DeviceBusy, SourceLost, StorageError, Unsupported
+from agent.core.errors import SourceLost, StorageError, Unsupported
 from drivers import _mounting, _mounts
 from firmware_sim.usb_tree import Disk, UsbThing, UsbTree
 from tests.drivers import machine
@@ -433,7 +433,7 @@ def test_letting_go_twice_and_what_is_not_there_is_no_error(box, card) -> None:
 
 
 def test_who_asks_and_gets_no_answer_is_told(tmp_path) -> None:
-    with pytest.raises(DeviceBusy, match=r"is outpost-mount\.socket started"):
+    with pytest.raises(SourceLost, match=r"is outpost-mount\.socket started"):
         _mounting.ask(tmp_path / "nothing", "mount", "1")
     with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as server:
         server.bind(str(tmp_path / "mute"))

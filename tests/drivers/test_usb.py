@@ -1,7 +1,9 @@
 """What hangs on the USB ports, read from a sysfs tree; and the kernel's own events."""
 
 import os
+import shutil
 import socket
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -266,3 +268,54 @@ def test_no_other_is_known(raw) -> None:
 def test_no_medium_breaks_it(at, raw) -> None:
     volume = _superblock.read(boot_sector(at, raw))
     assert volume is None or volume.label.isprintable()
+
+
+@given(st.sampled_from([11, 22, 36, 44, 88, 96, 108]), st.binary(max_size=12), st.binary())
+def test_no_root_folder_breaks_it(at, raw, root) -> None:
+    for kind in (b"EXFAT   ", b""):
+        first = bytearray(boot_sector(3, kind) if kind else boot_sector(82, b"FAT32   "))
+        first[at : at + len(raw)] = raw
+        assert 0 <= _superblock.read(bytes(first)).root_at < 1 << 62
+    assert _superblock.label_in(root).isprintable()
+
+
+@pytest.mark.parametrize(
+    ("root", "label"),
+    [
+        (b"", ""),
+        (bytes(64), ""),
+        (b"DCIM       \x10" + bytes(20) + b"BODYCAM7   \x08" + bytes(20), "BODYCAM7"),
+        (b"\xe5ODYCAM7   \x08" + bytes(20), ""),
+        (b"Ab.c.d.e.f.\x0f" + bytes(20) + b"CAM        \x08" + bytes(20), "CAM"),
+        (b"\x83\x05" + "Cam-\u202e".encode("utf-16-le") + bytes(20), "Cam-"),
+        (b"\x83\xff" + "abcdefghijklmno".encode("utf-16-le"), "abcdefghijk"),
+    ],
+    ids=["cut", "empty", "fat", "fat removed", "fat behind a long name", "exfat", "exfat too long"],
+)
+def test_the_label_stands_in_the_root_folder(root, label) -> None:
+    assert _superblock.label_in(root) == label
+
+
+@pytest.mark.parametrize(
+    ("words", "kind", "mebibytes"),
+    [
+        (("mkfs.fat", "-F", "12", "-n"), "vfat", 4),
+        (("mkfs.fat", "-F", "16", "-n"), "vfat", 32),
+        (("mkfs.fat", "-F", "32", "-n"), "vfat", 80),
+        (("mkfs.exfat", "-L"), "exfat", 64),
+    ],
+    ids=["fat12", "fat16", "fat32", "exfat"],
+)
+def test_real_file_systems_are_told(tmp_path, words, kind, mebibytes) -> None:
+    path = os.pathsep.join((os.environ["PATH"], "/usr/sbin", "/sbin"))
+    program = shutil.which(words[0], path=path)
+    if program is None:
+        pytest.skip(f"{words[0]} is not installed (dosfstools, exfatprogs)")
+    image = tmp_path / "card.img"
+    with image.open("wb") as file:
+        file.truncate(mebibytes << 20)
+    subprocess.run([program, *words[1:], "BODYCAM7", image], check=True, capture_output=True)
+    with image.open("rb") as file:
+        volume = _superblock.read(file.read(_superblock.FIRST_BYTES))
+        file.seek(volume.root_at)
+        assert (volume.kind, _superblock.label_in(file.read(1 << 16))) == (kind, "BODYCAM7")

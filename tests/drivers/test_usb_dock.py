@@ -10,7 +10,7 @@ import pytest
 from agent import app
 from agent.core import config
 from agent.core.clock import RealClock, SimClock
-from agent.core.errors import ConfigError, DeviceBusy, SourceLost, StorageError, Unsupported
+from agent.core.errors import ConfigError, SourceLost, StorageError, Unsupported
 from drivers import _mounts
 from drivers import usb_dock as driver
 from firmware_sim.usb_tree import Disk, UsbThing, UsbTree
@@ -200,7 +200,7 @@ def test_a_device_without_its_driver_is_given_a_moment(dock, tree, clock) -> Non
 
 def test_without_the_privileged_part_nothing_is_mounted(dock, tree, clock) -> None:
     tree.plug("1-1.1", machine.camera(Disk("sdb", (8, 16), 1000)))
-    with pytest.raises(DeviceBusy, match="outpost-mount"):
+    with pytest.raises(SourceLost, match="outpost-mount"):
         dock.storage("1")
 
 
@@ -308,14 +308,17 @@ def test_a_camera_as_storage_is_read_wiped_and_let_go(real, tree, mounting) -> N
         pytest.fail("it was allowed")
 
 
-def test_the_label_may_tell_whose_it_is(tree, tmp_path, mounting) -> None:
+@pytest.mark.parametrize(
+    ("serial_from", "serial"), [("usb", "BC0001"), ("label", "BODYCAM"), ("none", "")]
+)
+def test_what_tells_whose_it_is_is_chosen(tree, tmp_path, mounting, serial_from, serial) -> None:
     settings = driver.Config(
-        SLOTS, serial_from="label", mount_socket=tmp_path / "mount.sock", sys_root=tree.root
+        SLOTS, serial_from=serial_from, mount_socket=tmp_path / "mount.sock", sys_root=tree.root
     )
     with contextlib.closing(driver.build(settings, RealClock(), Opened)) as dock:
         tree.plug("1-1.1", machine.camera(machine.disk(mounting)))
         storage = dock.storage("1")
-        assert storage.serial == "BODYCAM"
+        assert storage.serial == serial
         storage.close()
 
 
