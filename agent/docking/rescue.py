@@ -256,6 +256,8 @@ def _facts(made: Rescued, hashed: FileHash, like: Path, reference_sha256: str) -
             "zero_bytes_at_end": made.zero_bytes,
             "estimated_lost_s": made.lost_s,
             "sound": "kept" if made.has_sound else "left out",
-            "times": "as recorded" if outcome.way == "index" else "counted at the good clip's rate",
+            "times": "as recorded"
+            if outcome.way == "index"
+            else "counted at the good clip's rate; gaps estimated",
         },
     }

@@ -99,6 +99,9 @@ def test_damage_in_the_middle_costs_the_pictures_that_need_it(mode, filling, sto
     assert made.lost_bytes > 0
     assert made.lost_s > 0
     assert all(one.time < other.time for one, other in pairwise(found))
+    times = {picture.pixels: picture.time for picture in stock.shown(mode)}
+    assert all(abs(one.time - times[one.pixels]) <= 0.4 for one in found)
+    assert found[-1].time > 3
 
 
 def test_an_index_before_the_pictures_is_used_and_the_sound_with_it(stock, tmp_path, out):

@@ -15,6 +15,7 @@ class Outcome:
     sound_packets: int
     sound_left_out: int = 0  # packets
     told_pictures: int = 0  # by the file's index; 0 unknown
+    gap_pictures: int = 0  # that time was left for, estimated
     moved: int = 0  # pictures whose time had to be changed
     told_size_px: tuple[int, int] | None = None  # by parameter sets among the pictures
 

@@ -103,16 +103,24 @@ class Timeline(Generic[T]):
     def __init__(self, poc_step: int, reorder: int) -> None:
         self._step = max(1, poc_step)
         self._reorder = reorder
-        self._waiting: deque[tuple[T, Turn]] = deque()
+        self._waiting: deque[tuple[T, Turn, int]] = deque()
         self._run = -1
         self._base = 0
         self._next = 0  # the first time that nothing has yet
         self._last_dts: int | None = None
         self.moved = 0  # pictures that could not be shown when they should
+        self.left_open = 0  # pictures that time was left for
 
-    def put(self, item: T, turn: Turn) -> Iterator[Timed[T]]:
-        """Take a picture in the order of decoding; gives those whose times are known now."""
-        self._waiting.append((item, turn))
+    def put(self, item: T, turn: Turn, missing: int = 0) -> Iterator[Timed[T]]:
+        """Take a picture in the order of decoding; gives those whose times are known now.
+
+        Args:
+            item: the picture.
+            turn: its place.
+            missing: pictures lost since the last one taken; where counting begins again, time is
+                left for them.
+        """
+        self._waiting.append((item, turn, missing))
         if len(self._waiting) > AHEAD:
             yield self._settle()
 
@@ -122,12 +130,15 @@ class Timeline(Generic[T]):
             yield self._settle()
 
     def _settle(self) -> Timed[T]:
-        run = self._waiting[0][1].run
+        item, turn, missing = self._waiting[0]
+        run = turn.run
         if run != self._run:
             self._run = run
-            self._base = self._next - min(self._steps(run), default=0)
-        item, turn = self._waiting[0]
-        pts = self._next if turn.poc is None else self._base + turn.poc // self._step
+            self._base = self._next + missing - min(self._steps(run), default=0)
+            self.left_open += missing
+        pts = (
+            max(self._next, self._base) if turn.poc is None else self._base + turn.poc // self._step
+        )
         lowest = pts if turn.poc is None else self._base + min(self._steps(run))
         self._waiting.popleft()
         dts = lowest - self._reorder
@@ -141,7 +152,7 @@ class Timeline(Generic[T]):
         return Timed(item, dts, pts)
 
     def _steps(self, run: int) -> Iterator[int]:
-        for _, turn in self._waiting:
+        for _, turn, _ in self._waiting:
             if turn.run != run:
                 return
             if turn.poc is not None:
