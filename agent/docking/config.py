@@ -116,7 +116,10 @@ class DockConfig:
     firmware: Annotated[
         tuple[str, ...], Doc("Firmware that is known to be right; empty: any"), Length(0, 64)
     ] = ()
-    set_clock: Annotated[bool, Doc("Whether cameras' clocks are set")] = True
+    set_clock: Annotated[
+        Literal["when_sure", "always", "never"],
+        Doc("Whether cameras' clocks are set: only while our own is known to be right, or always"),
+    ] = "when_sure"
     clock_off_h: Annotated[
         float, Doc("A clock that is off by more is reported"), Range(0.001, 10_000)
     ] = 0.05

@@ -66,7 +66,8 @@ class Greeting:
             _log.info("camera does not tell its time", slot=slot.slot)
         else:
             bench.rows.clock_read(slot.session_id, reading)
-        if bench.config.set_clock and bench.is_clock_good():
+        wanted = bench.config.set_clock
+        if wanted == "always" or (wanted == "when_sure" and bench.is_clock_good()):
             docking = self._docking(slot)
             detail = {
                 "offset_ms_before": docking.clock_offset_ms,

@@ -259,6 +259,7 @@ class SlotWorker:
         self._slot = self._bench.rows.begin(self._slot_name, seen.plug, seen.usb_id)
         self._greeting.known(self._slot, Identity(storage.serial))
         self._bench.rows.quarantine(self._slot.session_id, Code.SWAPPED)
+        self._is_two_phase = False  # on its line it would be somebody else again
 
     # The second phase.
 

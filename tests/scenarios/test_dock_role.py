@@ -4,16 +4,19 @@ import hashlib
 import json
 import random
 import shutil
+import sqlite3
 import time
+from contextlib import ExitStack
 
 import pytest
 
 from firmware_sim import broker as brokers
+from firmware_sim.bodycam import BodyCam
 from firmware_sim.demo import ROOT, Stage, free_port
 from firmware_sim.dock import FolderSlot
 from tests.docking.dockside import Camera
 
-pytestmark = pytest.mark.broker
+pytestmark = [pytest.mark.broker, pytest.mark.video]
 SLOTS = ("1", "2", "3")
 
 
@@ -32,11 +35,17 @@ class DockStage(Stage):
             "dock.hardware.folder": str(self.folder / "dock"),
             "dock.hardware.slots": list(SLOTS),
             "dock.wipe.min_hold_h": 0.0,
+            "dock.copy.storage_wait_s": 4.0,
+            "dock.link": {"driver": "bodycam_serial", "timeout_s": 0.3},
+            "dock.set_clock": "always",
+            "dock.min_battery_percent": 60,
             **self.extra,
         }
         options = ["--config", str(ROOT / "configs" / "dock.toml")]
         for key, value in values.items():
-            options += ["--set", f"{key}={json.dumps(value)}"]
+            for name, inner in value.items() if isinstance(value, dict) else [("", value)]:
+                spot = f"{key}.{name}" if name else key
+                options += ["--set", f"{spot}={json.dumps(inner)}"]
         return options
 
     @property
@@ -136,3 +145,57 @@ def test_killed_again_and_again_nothing_is_lost_or_copied_twice(stage, tmp_path)
     sealed = [json.loads(line) for line in text.splitlines()]
     names = [row["subject"] for row in sealed if row.get("kind") == "footage.sealed"]
     assert len(names) == len(set(names)) == 12
+
+
+def row(stage, query, *values):
+    connection = sqlite3.connect(f"file:{stage.state / 'outpost.db'}?mode=ro", uri=True)
+    try:
+        return connection.execute(query, values).fetchone()
+    finally:
+        connection.close()
+
+
+def test_a_camera_that_comes_twice_is_spoken_to_copied_wiped_and_charged(stage, tmp_path):
+    scenario = {"serial": "BC0001", "clock_offset_s": 25_200, "percent": 50, "clip_s": 1.0}
+    with BodyCam(tmp_path, scenario) as camera:
+        camera.plug(stage.slot["1"])
+        stage.wait("1", "ready", limit_s=40)
+        assert list(camera.card.rglob("*.mp4")) == []
+        offset_ms, officer, model = row(
+            stage, "SELECT clock_offset_ms, officer, model FROM dock_session"
+        )
+        assert abs(offset_ms - 25_200_000) < 500
+        assert (officer, model) == ("0421", "OP-BC1")
+        assert abs(camera.utc_ns() - time.time_ns()) < 1_000_000_000, "and it is right now"
+        charge = row(stage, "SELECT battery_percent FROM dock_session")[0]
+        assert charge >= 50
+        camera.pull()
+        stage.wait("1", "empty", limit_s=20)
+
+
+def test_what_goes_wrong_with_a_camera_has_its_code(stage, tmp_path):
+    wrong = {
+        "1": ({"serial": "BC0001", "faults": ["never_enters_storage"]}, "attention", "D-04"),
+        "2": ({"serial": "BC0002", "volume_serial": "BC0077"}, "quarantine", "D-07"),
+        "3": ({"serial": "BC0003", "faults": ["wipe_lies"]}, "quarantine", "D-15"),
+    }
+    with ExitStack() as stack:
+        for slot, (scenario, _, _) in wrong.items():
+            made = stack.enter_context(BodyCam(tmp_path, {"clip_s": 1.0, **scenario}))
+            made.plug(stage.slot[slot])
+        for slot, (_, state, code) in wrong.items():
+            assert stage.wait(slot, state, limit_s=40)["code"] == code
+        assert len(list((tmp_path / "card-BC0001").rglob("*.mp4"))) == 3
+        filed = row(stage, "SELECT count(*) FROM footage WHERE camera = 'bc0077'")
+        assert filed == (3,), "kept, and under its own name"
+        assert row(stage, "SELECT count(*) FROM footage WHERE camera = 'bc0002'") == (0,)
+
+
+def test_a_login_that_is_refused_and_a_thing_that_is_no_camera(stage, tmp_path):
+    with BodyCam(tmp_path, {"serial": "BC0001", "password": "other"}) as camera:
+        camera.plug(stage.slot["1"])
+        stage.slot["2"].put_device("046d:c31c")
+        assert stage.wait("1", "attention")["code"] == "D-03"
+        assert stage.wait("2", "unknown")["code"] == "D-01"
+        time.sleep(2)
+        assert camera.orders.count("login") == 1, "a camera that is asked again may lock itself"
