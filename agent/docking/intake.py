@@ -24,7 +24,7 @@ from agent.docking.codes import Code
 from agent.docking.config import CopyConfig
 from agent.docking.footage import Footage, Found, SealedFile
 from agent.docking.slotrows import Docking
-from agent.evidence import custody, manifest
+from agent.evidence import custody, docklist, manifest
 from agent.evidence.hashing import LEAF_BYTES, LeafHasher, hash_file
 from agent.evidence.keys import DeviceKey
 from agent.evidence.manifest import FileEntry, ManifestFacts
@@ -181,7 +181,7 @@ class Intake:
         content = wire.encode(signed)
         hasher = LeafHasher()
         hasher.update(content)
-        entry = FileEntry(sessionlist.FILE_NAME, "session", "application/json", hasher.finish())
+        entry = FileEntry(docklist.FILE_NAME, "session", "application/json", hasher.finish())
         text = self._parts / f"{docking.id}{copying.PART}"
         write_atomic(text, content)
         told = self._facts(None, docking)

@@ -16,10 +16,8 @@ from agent.core.wire import Json
 from agent.docking.footage import Footage
 from agent.docking.slotrows import Docking
 from agent.evidence.custody import Head
+from agent.evidence.docklist import PAYLOAD_TYPE
 from agent.evidence.keys import DeviceKey, envelope
-
-PAYLOAD_TYPE = "application/vnd.outpost.dock-session+json"
-FILE_NAME = "session.json"
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,7 @@ from typing import Any, BinaryIO
 
 from agent.core import wire
 from agent.core.errors import ChainBroken, ConfigError, HashMismatch, IntegrityError
-from agent.evidence import custody, manifest, receipt
+from agent.evidence import custody, docklist, manifest, receipt
 from agent.evidence.hashing import hash_file
 from agent.evidence.keys import PublicKey
 
@@ -120,10 +120,22 @@ def _hand_over(
         yield _file(folder, entry)
         if receiver_keys:
             yield _receipt(folder, entry, document["device"], receiver_keys)
+        if entry["role"] == "session":
+            yield from _list(folder, device_key)
         named |= {entry["name"], receipt.file_name(entry["name"])}
     for found in sorted(folder.iterdir()):
         if found.name not in named:
             yield Check(f"{name}/{found.name}", "does not stand in the manifest")
+
+
+def _list(folder: Path, device_key: PublicKey) -> Iterator[Check]:
+    try:
+        signed = _envelope(folder / docklist.FILE_NAME)
+    except (IntegrityError, OSError) as error:
+        yield Check(f"{folder.name}/{docklist.FILE_NAME}", str(error))
+        return
+    for what, wrong in docklist.findings(folder, signed, device_key):
+        yield Check(what, wrong)
 
 
 def _origin(derived: wire.Json) -> str:

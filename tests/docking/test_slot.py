@@ -1,10 +1,13 @@
 """A slot from docking to taking, as an officer and a technician would try it."""
 
+import base64
+import json
 import os
 from pathlib import Path
 
 import pytest
 
+from agent.core import wire
 from agent.evidence import verify
 from tests.docking.dockside import Camera, Dockside
 
@@ -263,3 +266,39 @@ def test_what_is_gone_before_it_was_copied_is_told(side, tmp_path):
     side.sign()
     side.rest()
     assert side.state() == ("quarantine", "D-20")
+
+
+def test_the_list_of_a_docking_is_checked_with_all_that_it_names(side, camera):
+    camera.plug(side.slots["1"])
+    side.rest()
+    camera.pull()
+    side.turn()
+    camera.film("MOV_0003.mp4", 10)
+    camera.plug(side.slots["2"])
+    side.rest()
+    report = verify.verify(side.state_dir / "sessions", side.key)
+    assert report.ok, report.text()
+    text = report.text()
+    assert "camera 'BC0001', officer '', 2 files" in text
+    assert "camera 'BC0001', officer '', 3 files" in text
+    assert "the first list of this dock" in text
+    assert "follows" in text
+    first, _ = sorted((side.state_dir / "footage").glob("*/manifest.json"))[:2]
+    other = next(p for p in (side.state_dir / "footage").glob("*/manifest.json") if p != first)
+    first.write_bytes(other.read_bytes())
+    report = verify.verify(side.state_dir / "sessions", side.key)
+    assert "another one than the list names" in report.first_wrong
+
+
+def test_a_list_that_was_changed_is_seen(side, camera):
+    camera.plug(side.slots["1"])
+    side.rest()
+    (path,) = (side.state_dir / "sessions").glob("*/session.json")
+    signed = json.loads(path.read_text())
+    document = json.loads(base64.b64decode(signed["payload"]))
+    document["officer"]["id"] = "somebody else"
+    payload = base64.b64encode(wire.canonical(document)).decode()
+    path.write_text(json.dumps({**signed, "payload": payload}))
+    report = verify.verify(side.state_dir / "sessions", side.key)
+    assert not report.ok
+    assert any("session.json" in item.what and "signature" in item.wrong for item in report.checks)
