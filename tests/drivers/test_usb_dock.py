@@ -2,10 +2,13 @@
 
 import contextlib
 import os
+import tempfile
 import threading
 from pathlib import Path
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from agent import app
 from agent.core import config
@@ -202,6 +205,55 @@ def test_without_the_privileged_part_nothing_is_mounted(dock, tree, clock) -> No
     tree.plug("1-1.1", machine.camera(Disk("sdb", (8, 16), 1000)))
     with pytest.raises(SourceLost, match="outpost-mount"):
         dock.storage("1")
+
+
+THINGS = {
+    "camera": SPOKEN_TO,
+    "storage": machine.camera(Disk("sdb", (8, 16), 1000)),
+    "keyboard": UsbThing("046d:c31c", ("030101",)),
+}
+
+
+@settings(max_examples=15, deadline=None)
+@given(
+    st.lists(
+        st.tuples(
+            st.sampled_from(["1-1.1", "2-1.1", "1-1.2", "1-1.9"]),
+            st.sampled_from([*THINGS, "nothing"]),
+            st.booleans(),
+        ),
+        max_size=12,
+    )
+)
+def test_whatever_is_plugged_where_the_slots_tell_it(steps) -> None:
+    """After any plugging, looked at in between or not, a slot tells what hangs there."""
+    with tempfile.TemporaryDirectory() as folder:
+        tree, clock = UsbTree(Path(folder) / "sys"), SimClock()
+        config = driver.Config(SLOTS, sys_root=tree.root, dev_root=Path(folder))
+        hanging, plugs = {}, {}
+        with contextlib.closing(driver.build(config, clock, Opened)) as dock:
+            for count, (port, what, is_looked_at) in enumerate(steps):
+                if hanging.pop(port, ""):
+                    tree.pull(port)
+                if what != "nothing":
+                    tree.plug(port, THINGS[what])
+                    hanging[port] = (what, count)
+                if is_looked_at:
+                    check(dock, clock, hanging, plugs)
+            check(dock, clock, hanging, plugs)
+
+
+def check(dock, clock, hanging, plugs) -> None:
+    clock.advance(6)
+    for slot, ports in {"1": ("1-1.1", "2-1.1"), "2": ("1-1.2",)}.items():
+        here = [hanging[port] for port in ports if port in hanging]
+        seen = dock.seen(slot)
+        assert (seen is None) == (not here)
+        if len(here) != 1:
+            continue
+        what, count = here[0]
+        assert (seen.has_link, seen.has_storage) == (what == "camera", what == "storage")
+        assert plugs.setdefault(seen.plug, (ports, count)) == (ports, count)
 
 
 # Events of a real kernel.
