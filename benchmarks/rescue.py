@@ -96,7 +96,7 @@ class _Bench:
         damage = len(data) // 2, len(data) // 2 + len(filling)
         last = int(CUTS[-1] * len(data))
         there = sum(
-            end <= damage[0] or damage[1] <= start and end <= last
+            end <= damage[0] or (damage[1] <= start and end <= last)
             for start, end in _places(self._whole)
         )
         data = data[: damage[0]] + filling + data[damage[1] : last]

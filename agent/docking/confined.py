@@ -6,11 +6,13 @@ the child - an error, a crash, a hang, a bomb - comes back as words.
 
 import json
 import os
+import select
 import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Final, Self
@@ -19,6 +21,14 @@ _MODULE: Final = "agent.docking.mediachild"
 _MOST_ANSWER_BYTES: Final = 64 << 10
 _WALL_TIMES: Final = 3  # of the CPU time: a slow disk, a busy machine
 _NOT_FOR_IT: Final = ("NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID")
+_TICK_S: Final = 0.5
+
+Tick = Callable[[], None]
+"""Tells that work goes on; raises to end it."""
+
+
+def idle() -> None:
+    """Do nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +46,11 @@ class Limits:
 
 
 def told(
-    word: str, arguments: Sequence[str], limits: Limits, descriptor: int = -1
+    word: str,
+    arguments: Sequence[str],
+    limits: Limits,
+    tick: Tick = idle,
+    descriptor: int = -1,
 ) -> dict[str, Any]:
     """Have a child do one thing and give the JSON object it printed.
 
@@ -44,6 +58,7 @@ def told(
         word: what is to be done (`mediachild`).
         arguments: its arguments.
         limits: what it may use.
+        tick: called about twice a second meanwhile; what it raises ends the child, and comes out.
         descriptor: a file that stays open in it under the same number.
 
     Returns:
@@ -63,14 +78,34 @@ def told(
     except OSError as error:
         return {"why": f"no process for it: {error.strerror}"}
     with process, _Watch(process, limits.wall_s) as watch:
-        answer = process.stdout.read(_MOST_ANSWER_BYTES + 1) if process.stdout else b""
+        answer = _read(process, tick)
         if len(answer) > _MOST_ANSWER_BYTES:
             watch.end()
             return {"why": "its reader told more than allowed"}
-        code = process.wait()
+        code = _awaited(process, tick)
     if watch.has_ended_it:
         return {"why": f"took longer than {limits.wall_s} s"}
     return _answer(code, answer)
+
+
+def _read(process: "subprocess.Popen[bytes]", tick: Tick) -> bytes:
+    """Give what it tells, up to a little more than allowed."""
+    answer = b""
+    while process.stdout is not None and len(answer) <= _MOST_ANSWER_BYTES:
+        tick()
+        if select.select([process.stdout], [], [], _TICK_S)[0]:
+            piece = os.read(process.stdout.fileno(), _MOST_ANSWER_BYTES)
+            if not piece:
+                break
+            answer += piece
+    return answer
+
+
+def _awaited(process: "subprocess.Popen[bytes]", tick: Tick) -> int:
+    while True:
+        tick()
+        with suppress(subprocess.TimeoutExpired):
+            return process.wait(_TICK_S)
 
 
 class _Watch:

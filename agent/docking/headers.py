@@ -9,6 +9,7 @@ import re
 from pathlib import Path
 from typing import Final
 
+from agent.docking.confined import Tick, idle
 from agent.docking.probe import Probe, RescueFacts, rescue_in_child
 
 FOLDER: Final = "headers"
@@ -28,13 +29,15 @@ def headers_of(state_dir: Path, model: str, firmware: str) -> list[Path]:
     return sorted(found, key=lambda path: path.stat().st_mtime_ns, reverse=True)
 
 
-def rescue_by_any(broken: Path, headers: list[Path], target: Path) -> RescueFacts:
+def rescue_by_any(
+    broken: Path, headers: list[Path], target: Path, tick: Tick = idle
+) -> RescueFacts:
     """Rescue by the first header that fits; gives the first one's `why` if none does."""
     if not headers:
         return RescueFacts(why="no good recording of this camera model has been seen yet")
     refused: list[RescueFacts] = []
     for header in headers[:_MOST_TRIED]:
-        facts = rescue_in_child(broken, header, target)
+        facts = rescue_in_child(broken, header, target, tick)
         if not facts.why:
             return facts
         refused.append(facts)

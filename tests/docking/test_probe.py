@@ -172,6 +172,37 @@ def test_a_reader_that_hangs_is_ended_with_all_it_started(tmp_path, monkeypatch)
     assert confined.told("probe", ["x"], Limits(cpu_s=0)) == {"why": "took longer than 0 s"}
 
 
+class Ended(Exception):
+    """The agent stops."""
+
+
+def test_work_tells_that_it_goes_on_and_can_be_ended(stock, broken, tmp_path, monkeypatch):
+    ticks = []
+    target = tmp_path / "out.mp4"
+    assert rescue_in_child(broken, stock.good("h264-b"), target, lambda: ticks.append(1)).why == ""
+    assert len(ticks) > 1
+    reader = tmp_path / "reader"
+    reader.write_text(f"#!/bin/sh\necho part > {tmp_path}/later.mp4.search.part\nexec sleep 600\n")
+    reader.chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(reader))
+
+    def stop() -> None:
+        if (tmp_path / "later.mp4.search.part").exists():
+            raise Ended
+
+    with pytest.raises(Ended):
+        rescue_in_child(broken, stock.good("h264-b"), tmp_path / "later.mp4", stop)
+    assert {path.name for path in tmp_path.iterdir()} == {"broken.mp4", "out.mp4", "reader"}
+
+
+def test_a_rescue_that_the_disk_has_no_room_for_is_not_begun(stock, tmp_path):
+    huge = tmp_path / "huge.mp4"
+    with huge.open("wb") as stream:
+        stream.truncate(1 << 42)  # a sparse one
+    told = rescue_in_child(huge, stock.good("h264"), tmp_path / "out.mp4").why
+    assert "bytes of disk for a while; free: " in told
+
+
 def test_a_reader_has_little_of_everything(stock, broken, tmp_path):
     words = [str(broken), str(stock.good("h264-b")), str(tmp_path / "out.mp4")]
     told = confined.told("rescue", words, Limits(memory_mib=60))["why"]
