@@ -265,6 +265,7 @@ DEVICE_MIGRATIONS: tuple[str, ...] = (
         path TEXT NOT NULL DEFAULT '',        -- hand-over's folder, relative to the state directory
         media_type TEXT NOT NULL DEFAULT '',
         duration_ms INTEGER,                  -- null: not known
+        is_playable INTEGER,                  -- null: not looked at yet
         flags TEXT NOT NULL DEFAULT '[]',     -- JSON list: partial, zero_tail, unplayable, …
         derived_from TEXT NOT NULL DEFAULT '',  -- id of the original; such a file was on no camera
         same_as TEXT NOT NULL DEFAULT '',     -- id of another one with the very same bytes

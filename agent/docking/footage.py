@@ -29,6 +29,8 @@ class Footage:
     kept_because: str
     sha256: str
     path: str  # hand-over's folder, relative to the state directory
+    media_type: str
+    is_playable: int | None  # None: not looked at yet
     flags: str  # JSON
     category: str
     same_as: str  # another one with the very same bytes; empty: none
@@ -38,6 +40,11 @@ class Footage:
     def evidence_id(self) -> str:
         """The hand-over that holds its bytes."""
         return self.same_as or self.id
+
+    @property
+    def is_video(self) -> bool:
+        """Whether a player should open it."""
+        return self.media_type.startswith("video/")
 
     @property
     def flag_list(self) -> Sequence[str]:
@@ -68,6 +75,7 @@ class SealedFile:
     duration_ms: int | None = None
 
 
+UNPLAYABLE, RESCUE_SETTLED = "unplayable", "rescue_settled"
 _IS_RECEIPTED = """(
     EXISTS (SELECT 1 FROM transfer WHERE clip_id = coalesce(nullif(same_as, ''), footage.id))
     AND NOT EXISTS (SELECT 1 FROM transfer
@@ -152,26 +160,25 @@ class FootageRows:
 
     def sealed(self, file: SealedFile) -> None:
         """Write that a file is sealed, and have it go to the centre."""
+        self._store.write(lambda connection: self._sealed_in(connection, file))
+
+    def _sealed_in(self, connection: sqlite3.Connection, file: SealedFile) -> None:
         handover = file.handover
-
-        def change(connection: sqlite3.Connection) -> None:
-            connection.execute(
-                "UPDATE footage SET here = 'sealed', sha256 = ?, path = ?, media_type = ?,"
-                " flags = ?, duration_ms = ?, sealed_utc_ns = ? WHERE id = ?",
-                (
-                    *(file.sha256, str(handover.folder), file.media_type),
-                    *(json.dumps(list(file.flags)), file.duration_ms, self._clock.utc_ns()),
-                    file.footage_id,
-                ),
-            )
-            enqueue(connection, handover, self._clock)
-            detail = {
-                "files": {item.name: item.sha256 for item in handover.files},
-                "flags": list(file.flags),
-            }
-            self._custody(connection, "footage.sealed", file.footage_id, detail)
-
-        self._store.write(change)
+        connection.execute(
+            "UPDATE footage SET here = 'sealed', sha256 = ?, path = ?, media_type = ?,"
+            " flags = ?, duration_ms = ?, sealed_utc_ns = ? WHERE id = ?",
+            (
+                *(file.sha256, str(handover.folder), file.media_type),
+                *(json.dumps(list(file.flags)), file.duration_ms, self._clock.utc_ns()),
+                file.footage_id,
+            ),
+        )
+        enqueue(connection, handover, self._clock)
+        detail = {
+            "files": {item.name: item.sha256 for item in handover.files},
+            "flags": list(file.flags),
+        }
+        self._custody(connection, "footage.sealed", file.footage_id, detail)
 
     def twin(self, item: Footage, sha256: str) -> Footage | None:
         """Give a file of the same camera with the same bytes whose copy is here."""
@@ -194,21 +201,50 @@ class FootageRows:
 
         self._store.write(change)
 
-    def flag(self, footage_id: str, flag: str) -> None:
-        """Add to what is odd about a file."""
+    def unprobed(self) -> list[Footage]:
+        """Give videos that nobody has tried to open."""
+        return self._query(
+            "here IN ('sealed', 'receipted') AND is_playable IS NULL AND same_as = ''"
+        )
+
+    def broken(self) -> list[Footage]:
+        """Give videos that no player opens and whose rescue is not settled."""
+        return self._query(
+            "here IN ('sealed', 'receipted') AND is_playable = 0 AND flags LIKE '%\"unplayable\"%'"
+            " AND flags NOT LIKE '%\"rescue_settled\"%'"
+        )
+
+    def probed(self, item: Footage, *, is_playable: bool, duration_ms: int | None) -> None:
+        """Write whether a player opens a file."""
+        self._store.write(
+            lambda connection: connection.execute(
+                "UPDATE footage SET is_playable = ?, duration_ms = ? WHERE id = ? OR same_as = ?",
+                (is_playable, duration_ms, item.id, item.id),
+            )
+        )
+
+    def rescued(self, original: Footage, file: SealedFile) -> None:
+        """Write down the playable copy of a broken file, and have it go to the centre."""
 
         def change(connection: sqlite3.Connection) -> None:
-            row = connection.execute(
-                "SELECT flags FROM footage WHERE id = ?", (footage_id,)
-            ).fetchone()
-            flags = json.loads(row["flags"])
-            if flag not in flags:
-                connection.execute(
-                    "UPDATE footage SET flags = ? WHERE id = ?",
-                    (json.dumps([*flags, flag]), footage_id),
-                )
+            connection.execute(
+                "INSERT OR IGNORE INTO footage (id, session_id, seen_session_id, camera, name,"
+                " size_bytes, mtime_ns, there, is_playable, derived_from) VALUES"
+                " (?, ?, ?, ?, ?, ?, ?, 'gone', 1, ?)",
+                (
+                    *(file.footage_id, original.session_id, original.session_id, original.camera),
+                    *(original.name, file.handover.files[0].size_bytes, original.mtime_ns),
+                    original.id,
+                ),
+            )
+            self._sealed_in(connection, file)
+            _flag_in(connection, original.id, RESCUE_SETTLED)
 
         self._store.write(change)
+
+    def flag(self, footage_id: str, flag: str) -> None:
+        """Add to what is odd about a file."""
+        self._store.write(lambda connection: _flag_in(connection, footage_id, flag))
 
     def settle(self) -> None:
         """Bring `here` up to what the transfers say; a receipt may also have been taken back."""
@@ -288,3 +324,12 @@ def _facts(item: Footage) -> dict[str, object]:
         "size_bytes": item.size_bytes,
         "sha256": item.sha256,
     }
+
+
+def _flag_in(connection: sqlite3.Connection, footage_id: str, flag: str) -> None:
+    row = connection.execute("SELECT flags FROM footage WHERE id = ?", (footage_id,)).fetchone()
+    flags = json.loads(row["flags"])
+    if flag not in flags:
+        connection.execute(
+            "UPDATE footage SET flags = ? WHERE id = ?", (json.dumps([*flags, flag]), footage_id)
+        )

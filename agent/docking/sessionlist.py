@@ -113,6 +113,7 @@ def _file(item: Footage, hashes: Callable[[Footage], Mapping[str, str]]) -> Json
         "sha256": item.sha256,
         "is_marked": bool(item.is_marked),
         "category": item.category,
+        "is_playable": None if item.is_playable is None else bool(item.is_playable),
         "flags": json.loads(item.flags),
         **hashes(item),
     }

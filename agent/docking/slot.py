@@ -7,7 +7,7 @@ slot that was killed goes on from its row. A camera may be taken at any moment.
 """
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import replace
 
@@ -17,6 +17,7 @@ from agent.core.dock import CameraLink, Identity, Seen, Storage
 from agent.core.errors import AuthRefused, SourceLost, StorageError, Unsupported
 from agent.docking.bench import Bench, Pace
 from agent.docking.codes import Code
+from agent.docking.footage import Footage
 from agent.docking.gathering import Gathering
 from agent.docking.greeting import Greeting
 from agent.docking.names import camera_name
@@ -27,6 +28,7 @@ from agent.docking.wipe import Wiper
 LOOK_S = 0.2
 SETTLED_LOOK_NS = 2 * NS_PER_S  # between two looks at what only waits
 RETRY_NS = 30 * NS_PER_S  # after something that may have gone away by itself
+PROBE_WAIT_NS = 60 * NS_PER_S
 MOST_TRIES = 3  # to speak to a camera, or to read its storage
 MOST_ROUNDS = 3  # of listing again because there was more
 RETRIED = frozenset({Code.SILENT, Code.DOCK_FULL, Code.NO_STORAGE})
@@ -283,10 +285,23 @@ class SlotWorker:
 
     def _seal(self, _: Seen) -> None:
         docking = self._docking()
+        files = self._bench.footage.of_session(docking.id)
         if docking.sealed_utc_ns is None:
-            self._bench.ingest.seal_list(docking, self._bench.footage.of_session(docking.id))
+            if self._awaits_probes(files):
+                return
+            self._bench.ingest.seal_list(docking, files)
         self._let_go()
         self._become(State.UPLOADING)
+
+    def _awaits_probes(self, files: Sequence[Footage]) -> bool:
+        """Whether it is worth to wait with the list until it can tell what plays."""
+        if not self._bench.config.copy.rescue:
+            return False
+        waited_ns = self._bench.clock.utc_ns() - self._slot.since_utc_ns
+        is_patient = 0 <= waited_ns < PROBE_WAIT_NS
+        return is_patient and any(
+            item.is_video and item.is_playable is None and not item.same_as for item in files
+        )
 
     # The third phase: the camera may be taken.
 

@@ -19,7 +19,6 @@ from agent.docking.footage import Footage, FootageRows
 from agent.docking.slotrows import Docking
 
 HOUR_NS = 3600 * NS_PER_S
-UNSETTLED = frozenset({"unplayable", "unprobed"})  # a rescue may still want the camera's file
 NEVER = frozenset({"other", "partial", "superseded", "grew", "shrank", "unstable", "came_back"})
 
 _log = log.get(__name__)
@@ -56,8 +55,17 @@ class Outcome:
 class Wiper:
     """Decides and deletes."""
 
-    def __init__(self, config: WipeConfig, rows: FootageRows, checks: Checks, clock: Clock) -> None:
+    def __init__(
+        self,
+        config: WipeConfig,
+        rows: FootageRows,
+        checks: Checks,
+        clock: Clock,
+        *,
+        awaits_rescue: bool,
+    ) -> None:
         self._config = config
+        self._awaits_rescue = awaits_rescue
         self._rows = rows
         self._checks = checks
         self._clock = clock
@@ -93,7 +101,7 @@ class Wiper:
         flags = set(item.flag_list)
         if item.here != "receipted" or item.there != "yes" or item.kept_because:
             return False
-        if flags & NEVER or (flags & UNSETTLED and "rescue_settled" not in flags):
+        if flags & NEVER or (self._awaits_rescue and _is_open(item, flags)):
             return False
         age_ns = self._clock.utc_ns() - (item.sealed_utc_ns or 0)
         return age_ns >= self._config.min_hold_h * HOUR_NS
@@ -134,3 +142,10 @@ class Wiper:
             if item not in outcome.wiped:
                 self._rows.kept(item, f"the camera refuses: {error}")
         _log.error("camera does not let files be deleted", reason=error)
+
+
+def _is_open(item: Footage, flags: set[str]) -> bool:
+    """Whether a rescue may still want the camera's file."""
+    if not item.is_video or item.same_as:
+        return False
+    return item.is_playable is None or (not item.is_playable and "rescue_settled" not in flags)

@@ -21,6 +21,7 @@ from agent.docking.bench import Bench
 from agent.docking.footage import Footage, FootageRows
 from agent.docking.intake import Custodian, Intake
 from agent.docking.officers import Officers
+from agent.docking.rescuer import Rescuer
 from agent.docking.slot import SlotWorker
 from agent.docking.slotrows import SlotRows
 from agent.docking.wipe import Checks, Wiper
@@ -39,6 +40,10 @@ def build(kit: DockKit) -> Supervisor:
     spine = spines.wire(kit, lambda numbers: kit.birth([], "", numbers), {}, _tell_nothing)
     mended.tell(store, spine.outbox.put_in)
     slots = slot_workers(kit, spine.times.state)
+    custodian = _custodian(kit, spine.times.state)
+    rescuer = Rescuer(
+        custodian, SlotRows(store, clock), FootageRows(store, clock, kit.note_custody)
+    )
     facts = Facts(
         folder=config.state_dir,
         queues=spine.outbox.depths,
@@ -52,6 +57,7 @@ def build(kit: DockKit) -> Supervisor:
     )
     workers: list[Worker] = [
         *slots,
+        *([rescuer] if config.dock.copy.rescue else []),
         *spine.workers(),
         Requests(config.state_dir, spine.box_words(), clock),
         *kit.instruments,
@@ -73,10 +79,7 @@ def slot_workers(
         clock_state: how right our clock is: one that is not sets no other.
     """
     config, clock, store = kit.config, kit.clock, kit.store
-    custodian = Custodian(
-        config.device, config.site, config.state_dir, store, kit.key, clock, clock_state
-    )
-    intake = Intake(custodian, config.dock.copy)
+    intake = Intake(_custodian(kit, clock_state), config.dock.copy)
     footage = FootageRows(store, clock, kit.note_custody)
     bench = Bench(
         dock=kit.dock,
@@ -89,8 +92,17 @@ def slot_workers(
         note=partial(_note, kit),
         is_clock_good=lambda: clock_state()["source"] != NO_CLOCK,
     )
-    wiper = Wiper(config.dock.wipe, footage, _checks(kit, intake, footage), clock)
+    checks = _checks(kit, intake, footage)
+    awaits = config.dock.copy.rescue
+    wiper = Wiper(config.dock.wipe, footage, checks, clock, awaits_rescue=awaits)
     return [SlotWorker(name, bench, wiper) for name in kit.dock.slots]
+
+
+def _custodian(kit: DockKit, clock_state: Callable[[], Mapping[str, object]]) -> Custodian:
+    config = kit.config
+    return Custodian(
+        config.device, config.site, config.state_dir, kit.store, kit.key, kit.clock, clock_state
+    )
 
 
 def _note(kit: DockKit, kind: str, subject: str, detail: Mapping[str, object]) -> object:

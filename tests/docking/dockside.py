@@ -106,7 +106,7 @@ class Dockside:
             delivery=DeliveryConfig(receiver_key_path=folder / "centre" / "receiver.pub"),
             dock=DockConfig(
                 hardware=None,
-                copy=CopyConfig(**(copy or {})),
+                copy=CopyConfig(**({"rescue": False} | (copy or {}))),
                 wipe=WipeConfig(**({"min_hold_h": 0.0, "min_copies": 1} | (wipe or {}))),
                 **settings,
             ),

@@ -8,6 +8,7 @@ import sqlite3
 import time
 from contextlib import ExitStack
 
+import av
 import pytest
 
 from firmware_sim import broker as brokers
@@ -38,6 +39,7 @@ class DockStage(Stage):
             "dock.copy.storage_wait_s": 4.0,
             "dock.link": {"driver": "bodycam_serial", "timeout_s": 0.3},
             "dock.set_clock": "always",
+            "dock.copy.rescue": False,
             "dock.min_battery_percent": 60,
             **self.extra,
         }
@@ -189,6 +191,26 @@ def test_what_goes_wrong_with_a_camera_has_its_code(stage, tmp_path):
         filed = row(stage, "SELECT count(*) FROM footage WHERE camera = 'bc0077'")
         assert filed == (3,), "kept, and under its own name"
         assert row(stage, "SELECT count(*) FROM footage WHERE camera = 'bc0002'") == (0,)
+
+
+def test_a_broken_recording_gets_a_playable_copy_beside_it(stage, tmp_path):
+    scenario = {"serial": "BC0001", "card": ["no_moov"], "clip_s": 2.0, "files": 3}
+    stage.stop("agent")
+    stage.extra = {"dock.copy.rescue": True}
+    stage.start_agent()
+    with BodyCam(tmp_path, scenario) as camera:
+        broken = max(camera.card.rglob("*.mp4")).read_bytes()
+        camera.plug(stage.slot["1"])
+        stage.wait("1", "ready", limit_s=60)
+        assert list(camera.card.rglob("*.mp4")) == []
+        copy_id, path = row(stage, "SELECT id, path FROM footage WHERE derived_from != ''")
+        assert row(stage, "SELECT count(*) FROM transfer WHERE clip_id = ?", copy_id) == (1,)
+        (original,) = row(stage, "SELECT path FROM footage WHERE flags LIKE '%unplayable%'")
+        assert (stage.state / original / "recording.mp4").read_bytes() == broken
+        words = ["--json", "--key", str(stage.device_key)]
+        assert stage.json("verify", str(stage.state / path), *words)["ok"]
+        with av.open(str(stage.state / path / "recording.mp4")) as found:
+            assert sum(1 for _ in found.decode(video=0)) > 20
 
 
 def test_a_login_that_is_refused_and_a_thing_that_is_no_camera(stage, tmp_path):

@@ -20,7 +20,7 @@ _KEYS_TRIED = 3  # one may be damaged, the next ones tell
 _CHANGED_BYTES = 8
 _MORE = b"\x5a" * 64  # after the end of a slice
 _CORNER_BYTES = 8
-_STRICT = {"err_detect": "explode"}
+_STRICT = {"err_detect": "explode", "apply_cropping": "0"}  # what is cut off counts too
 
 
 def decodes(path: Path, codec: Codec) -> bool:
