@@ -7,12 +7,14 @@ header by which later broken ones of the same camera model are rescued.
 import hashlib
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 from agent.core import log
 from agent.core.clock import NS_PER_S
 from agent.core.errors import IntegrityError
 from agent.docking import headers, probe
+from agent.docking.confined import Tick
 from agent.docking.derivative import seal_rescued
 from agent.docking.footage import RESCUE_SETTLED, UNPLAYABLE, Footage, FootageRows
 from agent.docking.intake import PARTS, Custodian
@@ -23,6 +25,10 @@ HEADER_WAIT_NS = 24 * 3600 * NS_PER_S  # for a good recording of the same model
 RETRY_NS = 60 * NS_PER_S
 
 _log = log.get(__name__)
+
+
+class _Stopped(Exception):
+    """The agent ends: the work is done again at its next start."""
 
 
 class Rescuer:
@@ -38,35 +44,36 @@ class Rescuer:
 
     def run(self, stop: threading.Event, progress: Callable[[], None]) -> None:
         """See `Worker.run`."""
-        while not self._who.clock.wait(stop, LOOK_S):
-            for item in self._footage.unprobed():
-                if stop.is_set():
-                    return
-                self._probe(item)
-                progress()
-            for item in self._footage.broken():
-                if stop.is_set():
-                    return
-                self._rescue(item)
-                progress()
-            progress()
 
-    def _probe(self, item: Footage) -> None:
+        def tick() -> None:
+            progress()
+            if stop.is_set():
+                raise _Stopped
+
+        with suppress(_Stopped):
+            while not self._who.clock.wait(stop, LOOK_S):
+                tick()
+                for item in self._footage.unprobed():
+                    self._probe(item, tick)
+                for item in self._footage.broken():
+                    self._rescue(item, tick)
+
+    def _probe(self, item: Footage, tick: Tick) -> None:
         path = self._file(item)
         if not item.is_video or path is None:
             self._footage.probed(item, is_playable=False, duration_ms=None)
             return
-        found = probe.probe(path)
+        found = probe.probe(path, tick)
         self._footage.probed(item, is_playable=found.is_playable, duration_ms=found.duration_ms)
         if not found.is_playable:
             self._footage.flag(item.id, UNPLAYABLE)
             _log.warning("recording does not play", footage_id=item.id, reason=found.why)
             return
         kept = headers.header_path(self._who.state_dir, *self._model(item), found)
-        if not kept.exists() and (why := probe.keep_header(path, kept, item.sha256)):
+        if not kept.exists() and (why := probe.keep_header(path, kept, item.sha256, tick)):
             _log.info("no header kept", footage_id=item.id, reason=why)
 
-    def _rescue(self, item: Footage) -> None:
+    def _rescue(self, item: Footage, tick: Tick) -> None:
         now_ns = self._who.clock.mono_ns()
         path = self._file(item)
         if path is None:
@@ -80,7 +87,7 @@ class Rescuer:
         known = headers.headers_of(self._who.state_dir, *self._model(item))
         target.parent.mkdir(parents=True, exist_ok=True)
         target.unlink(missing_ok=True)
-        facts = headers.rescue_by_any(path, known, target)
+        facts = headers.rescue_by_any(path, known, target, tick)
         if facts.why:
             self._give_up(item, facts.why, has_header=bool(known))
             return

@@ -20,6 +20,7 @@ from agent.docking import inventory
 from agent.docking.bench import Bench
 from agent.docking.footage import Footage, FootageRows
 from agent.docking.intake import Custodian, Intake
+from agent.docking.keeper import Keeper
 from agent.docking.officers import Officers
 from agent.docking.rescuer import Rescuer
 from agent.docking.slot import SlotWorker
@@ -55,14 +56,20 @@ def build(kit: DockKit) -> Supervisor:
         custody=kit.signed_head,
         schedule=lambda: spine.meter.figures() if spine.meter.is_set else {},
     )
+    keeper = Keeper(config.dock.keep, config.state_dir, store, clock, kit.note_custody)
     workers: list[Worker] = [
         *slots,
+        keeper,
         *([rescuer] if config.dock.copy.rescue else []),
         *spine.workers(),
         Requests(config.state_dir, spine.box_words(), clock),
         *kit.instruments,
         Telemetry(spine.outbox.put, facts, clock, config.telemetry),
-        StatusFile(config.state_dir, lambda: _status(kit, spine, facts), clock),
+        StatusFile(
+            config.state_dir,
+            lambda: {**_status(kit, spine, facts), "storage": keeper.figures()},
+            clock,
+        ),
         *spine.scrape(facts),
     ]
     supervisor = Supervisor(workers, clock, check=lambda: store.write(lambda _: None))
