@@ -35,7 +35,7 @@ def record(  # noqa: PLR0913 - each a thing that cameras differ in
     mode: str = "h264",
     *,
     count: int = PICTURES,
-    size: tuple[int, int] = (320, 176),
+    size: tuple[int, int] = (320, 180),
     seed: int = 1,
     muxing: dict[str, str] | None = None,
     metadata: dict[str, str] | None = None,

@@ -33,7 +33,7 @@ def test_a_recording_that_plays(mode, stock):
         container="mp4",
         codec=mode.removesuffix("-b"),
         width_px=320,
-        height_px=176,
+        height_px=180,
         duration_ms=found.duration_ms,
         is_playable=True,
         has_sound=True,
@@ -247,8 +247,8 @@ def test_headers_are_kept_by_model_firmware_and_mode(stock, broken, tmp_path):
         assert keep_header(stock.good(mode), path) == ""
     names = [path.name for path in headers_of(tmp_path, "A7", "1.2")]
     assert sorted(name.split("-", 1)[1] for name in names) == [
-        "1.2-h264-320x176.json",
-        "1.2-hevc-320x176.json",
+        "1.2-h264-320x180.json",
+        "1.2-hevc-320x180.json",
     ]
     assert headers_of(tmp_path, "A7", "1.3") == []
     made = rescue_by_any(broken, headers_of(tmp_path, "A7", "1.2"), tmp_path / "out.mp4")

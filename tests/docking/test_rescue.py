@@ -131,13 +131,13 @@ def test_a_recording_that_plays_is_left_alone(stock, out):
 
 @pytest.mark.parametrize(
     ("mode", "size"),
-    [("hevc", (320, 176)), ("h264", (320, 240)), ("h264", (640, 352)), ("hevc", (160, 96))],
+    [("hevc", (320, 180)), ("h264", (320, 240)), ("h264", (640, 352)), ("hevc", (160, 96))],
 )
 @pytest.mark.parametrize("broken_mode", ["h264", "hevc-b"])
 def test_a_good_clip_of_another_kind_is_refused(broken_mode, mode, size, stock, tmp_path, out):
     broken = cut(stock.original(broken_mode), tmp_path / "broken.mp4", 0.7)
-    if (broken_mode, size) == ("hevc-b", (320, 176)):
-        size = (352, 176)
+    if (broken_mode, size) == ("hevc-b", (320, 180)):
+        size = (352, 180)
     other = clips.record(tmp_path / "other.mp4", mode, count=45, size=size)
     with pytest.raises(Unsupported, match=rf"broken\.mp4.*other\.mp4.*{mode} {size[0]}x{size[1]}"):
         rescue.rescue(broken, other, out)
@@ -225,7 +225,7 @@ def test_the_command_says_what_was_brought_back(stock, tmp_path, out, capsys):
     words = ["rescue", str(broken), "--like", str(stock.good("h264")), "--out", str(out)]
     assert cli.main(words) == 0
     told = capsys.readouterr().out
-    assert "h264 320x176 at 30/s, without sound (the good clip has aac 48000 Hz, 1)" in told
+    assert "h264 320x180 at 30/s, without sound (the good clip has aac 48000 Hz, 1)" in told
     assert f"sha256 {hashlib.sha256(broken.read_bytes()).hexdigest()}" in told
     assert cli.main(words) == 78
     assert "is there already; allowed: a new name" in capsys.readouterr().err
