@@ -83,7 +83,7 @@ class Device:
         """Why it is no camera, whatever else it offers; empty: it may be one."""
         kinds = [self.kind] if self.kind == HUB else []
         kinds += [item.kind for item in self.interfaces if not _is_harmless(item)]
-        named = dict.fromkeys(CLASSES.get(kind, f"class {kind or 'unknown'}") for kind in kinds)
+        named = dict.fromkeys(CLASSES.get(kind, f"class {kind}") for kind in kinds)
         return f"device {self.usb_id} is {' and '.join(named)}" if named else ""
 
 
@@ -147,7 +147,9 @@ def _peer(real: Path) -> str:
 
 
 def _interfaces(device: Path) -> list[Path]:
-    return [path for path in _entries(device) if path.name.startswith(f"{device.name}:")]
+    """Give the folders of its functions; one that has no attributes yet is not there yet."""
+    found = [path for path in _entries(device) if path.name.startswith(f"{device.name}:")]
+    return [path for path in found if _text(path / "bInterfaceClass")]
 
 
 def _interface(path: Path) -> Interface:

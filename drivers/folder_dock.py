@@ -6,7 +6,8 @@ A slot is `<folder>/<slot>/`. What hangs in it is said by what lies there:
     storage/       the camera's files, counted only beside
     volume.json    {"serial", "label", "capacity_bytes"}, each may be missing; laid last
     usb            "vendor:product", may be missing; alone it is a device that nobody knows
-    eject          made here when the storage is let go; whoever plays the camera takes it away
+    eject          made here when the storage is let go; whoever plays the camera takes it away.
+                   While it lies there the storage does not count: the camera is about to leave
 
 A plug is told from the next by its inode number and the time of its last change (a wipe changes
 the folder of the files, but neither the link nor `volume.json`). Both come from the kernel and
@@ -140,7 +141,8 @@ class FolderStorage:
 
 def _look(slot: Path) -> Seen | None:
     link = _mark(slot / LINK) if (slot / LINK).exists() else ""  # a link to nowhere is no port
-    storage = _mark(slot / VOLUME) if (slot / STORAGE).is_dir() else ""
+    has_storage = (slot / STORAGE).is_dir() and not (slot / EJECT).exists()
+    storage = _mark(slot / VOLUME) if has_storage else ""
     device = _mark(slot / USB)
     marks = [*filter(None, (link, storage))] or [*filter(None, (device,))]
     if not marks:

@@ -23,6 +23,7 @@ from drivers import _mounting, _usb
 from drivers._uevents import Uevents
 
 LOOK_EVERY_NS = 5 * NS_PER_S  # without an event
+LOOK_DEAF_NS = NS_PER_S // 2  # where no events are to be had
 SUBSYSTEMS = frozenset({"usb", "block", "tty"})
 EARLY_NS = NS_PER_S  # the kernel needs as long until a serial line has its driver
 POLL_S = 0.1
@@ -85,16 +86,18 @@ class UsbDock:
         self._open_link = open_link
         self._ports = {slot.name: slot.ports for slot in config.slots}
         self._lock = threading.Lock()
-        self._uevents: Uevents | None = None
+        self._has_listened = False
+        self._uevents: Uevents | None = None  # None: not to be had
         self._looked_ns: int | None = None
         self._devices: Mapping[str, _usb.Device] = {}
         self._first_seen_ns: dict[str, int] = {}  # by plug
         self._mounted: dict[str, str] = {}  # the plug whose storage was mounted last, by slot
+        self._ejected: dict[str, tuple[str, int]] = {}  # the plug that was told to go, and when
 
     def seen(self, slot: str) -> Seen | None:
         """See `Dock.seen`."""
         found = self._device(slot)
-        if found is None:
+        if found is None or self._is_leaving(slot, found):
             return None
         seen = _seen(found)
         if not (seen.has_link or seen.has_storage or found.refusal):
@@ -147,6 +150,8 @@ class UsbDock:
         found = self._device(slot, anew=True)
         is_there = found is not None and found.plug == plug
         word = "eject" if eject and is_there else "umount"
+        if word == "eject":
+            self._ejected[slot] = (plug, self._clock.mono_ns())
         try:
             _mounting.ask(self._config.mount_socket, word, slot)
         except AgentError as error:
@@ -157,6 +162,12 @@ class UsbDock:
         with self._lock:
             if self._uevents is not None:
                 self._uevents.close()
+
+    def _is_leaving(self, slot: str, found: _usb.Device) -> bool:
+        """Whether it was told that its storage is let go of, and is not off the bus yet."""
+        plug, since_ns = self._ejected.get(slot, ("", 0))
+        age_ns = self._clock.mono_ns() - since_ns
+        return plug == found.plug and age_ns < self._config.settle_s * NS_PER_S
 
     def _camera(self, slot: str) -> _usb.Device:
         found = self._device(slot, anew=True)
@@ -191,21 +202,26 @@ class UsbDock:
         return max(found, key=lambda device: bool(device.refusal), default=None)
 
     def _is_stale(self) -> bool:
-        if self._uevents is None:
+        if not self._has_listened:
             self._listen()
-        news = self._uevents.news() if self._uevents else None
-        if news is None or news.has_gaps or self._looked_ns is None:
+        news = self._uevents.news() if self._uevents is not None else None
+        every_ns = LOOK_EVERY_NS if news is not None else LOOK_DEAF_NS
+        if self._looked_ns is None or self._clock.mono_ns() - self._looked_ns >= every_ns:
             return True
-        if any(event.get("SUBSYSTEM") in SUBSYSTEMS for event in news.events):
-            return True
-        return self._clock.mono_ns() - self._looked_ns >= LOOK_EVERY_NS
+        if news is None:
+            return False
+        has_some = any(event.get("SUBSYSTEM") in SUBSYSTEMS for event in news.events)
+        return news.has_gaps or has_some
 
     def _listen(self) -> None:
-        self._uevents = Uevents()
+        self._has_listened = True
+        listener = Uevents()
         try:
-            self._uevents.open()
-        except OSError as error:  # then it is looked every time: slower, no less true
+            listener.open()
+        except OSError as error:  # then it is looked more often: slower, no less true
             _log.warning("no kernel events", reason=str(error))
+        else:
+            self._uevents = listener
 
     def _look(self) -> None:
         self._looked_ns = self._clock.mono_ns()

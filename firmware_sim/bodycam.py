@@ -39,6 +39,7 @@ from zoneinfo import ZoneInfo
 from firmware_sim import bodycam_card
 from firmware_sim.bodycam_words import words_of
 from firmware_sim.dock import FolderSlot
+from firmware_sim.usb_slot import UsbSlot
 
 POLL_S = 0.02
 LATE_S = 1.5
@@ -83,7 +84,7 @@ class BodyCam:
         if not self.card.exists():
             self.card.mkdir(parents=True)
             bodycam_card.fill(self.card, {"serial": self.serial, **scenario})
-        self.slot: FolderSlot | None = None
+        self.slot: FolderSlot | UsbSlot | None = None
         self._is_storage = False
         self._next: tuple[float, str] | None = None  # when which form comes
         self._before_wipe: dict[str, bytes] = {}
@@ -109,7 +110,7 @@ class BodyCam:
         os.close(self._master)
         os.close(self._slave)
 
-    def plug(self, slot: FolderSlot) -> None:
+    def plug(self, slot: FolderSlot | UsbSlot) -> None:
         """Hang it into a slot."""
         with self._lock:
             self.slot = slot
@@ -193,7 +194,7 @@ class BodyCam:
                 self._fresh_words()
                 slot.put_link(self.port)
 
-    def _appear(self, slot: FolderSlot) -> None:
+    def _appear(self, slot: FolderSlot | UsbSlot) -> None:
         if "wipe_lies" in self.faults:
             paths = [path for path in self.card.rglob("*") if path.is_file()]
             self._before_wipe |= {str(p.relative_to(self.card)): p.read_bytes() for p in paths}

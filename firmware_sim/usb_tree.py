@@ -5,6 +5,7 @@ interfaces under devices, terminals and disks under interfaces, links in `bus/us
 """
 
 import shutil
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -42,10 +43,15 @@ class UsbThing:
 
 
 class UsbTree:
-    """The tree; `plug` and `pull` change it as the kernel would."""
+    """The tree; `plug` and `pull` change it as the kernel would.
+
+    Attributes:
+        told: called after every change, where the kernel would send its event.
+    """
 
     def __init__(self, root: Path, buses: tuple[str, ...] = ("2.00", "3.00")) -> None:
         self.root = root
+        self.told: Callable[[], None] = lambda: None
         self._devnum = 1
         controller = root / "devices" / "pci0000:00" / CONTROLLER
         (root / "bus" / "pci").mkdir(parents=True)
@@ -84,6 +90,7 @@ class UsbTree:
         for lun, disk in enumerate(disks):
             at = interfaces[-1] / "host6" / "target6:0:0" / f"6:0:0:{lun}" / "block"
             _write_disk(at / disk.name, disk)
+        self.told()
 
     def pull(self, name: str) -> None:
         """Take out what hangs in a port, and all below it."""
@@ -91,6 +98,7 @@ class UsbTree:
             if link.name == name or link.name.startswith((f"{name}.", f"{name}:")):
                 link.unlink()
         shutil.rmtree(self.folder(name))
+        self.told()
 
     def folder(self, name: str) -> Path:
         """Give where a device stands: below its hubs."""

@@ -78,10 +78,12 @@ def loop(image: Path, *words: str) -> Iterator[Path]:
         subprocess.run(["losetup", "--detach", str(device)], check=True)
 
 
-def ext4(image: Path, content: Path | None = None, label: str = "BODYCAM") -> Path:
+def ext4(
+    image: Path, content: Path | None = None, label: str = "BODYCAM", mebibytes: int = 8
+) -> Path:
     """Make an image with a file system that this kernel certainly has."""
     with image.open("wb") as file:
-        file.truncate(SECTORS * 512)
+        file.truncate(mebibytes << 20)
     words = ["mkfs.ext4", "-q", "-O", "^has_journal", "-L", label]
     words += ["-d", str(content)] if content else []
     subprocess.run([*words, str(image)], check=True)

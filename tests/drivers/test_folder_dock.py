@@ -82,6 +82,7 @@ def test_a_camera_is_spoken_to_and_then_comes_as_storage(dock, slot, port, files
     storage.close()
     storage.close()
     assert slot.is_let_go
+    assert dock.seen("1") is None, "it is about to leave"
 
 
 def test_what_is_no_camera_is_told_by_its_number(dock, slot) -> None:
@@ -113,7 +114,7 @@ def test_a_plug_stays_the_same_while_files_go_and_over_a_restart(dock, slot, fil
     with storage.writable():
         (storage.root / "DCIM" / "0001.MP4").unlink()
         (storage.root / "DCIM").rmdir()
-    storage.close()
+    storage.close(eject=False)
     assert dock.seen("1").plug == plug
     script = (
         "import sys; from pathlib import Path; from drivers import folder_dock as d\n"

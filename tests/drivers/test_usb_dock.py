@@ -14,7 +14,7 @@ from agent import app
 from agent.core import config
 from agent.core.clock import RealClock, SimClock
 from agent.core.errors import ConfigError, SourceLost, StorageError, Unsupported
-from drivers import _mounts
+from drivers import _mounts, _uevents
 from drivers import usb_dock as driver
 from firmware_sim.usb_tree import Disk, UsbThing, UsbTree
 from tests.drivers import machine
@@ -63,6 +63,18 @@ def look(dock, clock, slot="1"):
     """Look when it is time to look without an event."""
     clock.advance(6)
     return dock.seen(slot)
+
+
+def test_without_events_it_is_looked_more_often(tree, dev, tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr(_uevents, "NETLINK_KOBJECT_UEVENT", 31)  # no such family here
+    clock = SimClock()
+    settings = driver.Config(SLOTS, sys_root=tree.root, dev_root=dev)
+    with contextlib.closing(driver.build(settings, clock, Opened)) as dock:
+        assert dock.seen("1") is None
+        tree.plug("1-1.1", SPOKEN_TO)
+        assert dock.seen("1") is None
+        clock.advance(0.5)
+        assert dock.seen("1").has_link
 
 
 def test_an_empty_port_holds_nothing(dock) -> None:
@@ -393,6 +405,31 @@ def test_a_camera_pulled_while_it_is_mounted_is_let_go(real, tree, mounting) -> 
     with (storage.root / "0001.MP4").open("rb"):
         storage.close()
     assert flags(storage.root) == frozenset()
+
+
+def test_a_camera_that_is_told_to_go_is_gone_unless_it_stays(real, tree, mounting) -> None:
+    tree.plug("1-1.1", machine.camera(machine.disk(mounting)))
+    storage = real.storage("1")
+    plug = real.seen("1").plug
+    storage.close()
+    assert real.seen("1") is None, "it takes a moment until it is off the bus"
+    tree.pull("1-1.1")
+    tree.plug("1-1.1", machine.camera(machine.disk(mounting)))
+    again = real.storage("1")
+    assert real.seen("1").plug != plug
+    again.close(eject=False)
+    assert real.seen("1").has_storage, "one that is not told stays"
+
+
+def test_a_camera_that_does_not_go_is_seen_again(tree, dev, tmp_path, mounting) -> None:
+    clock = SimClock()
+    settings = driver.Config(SLOTS, mount_socket=tmp_path / "mount.sock", sys_root=tree.root)
+    tree.plug("1-1.1", machine.camera(machine.disk(mounting)))
+    with contextlib.closing(driver.build(settings, clock, Opened)) as dock:
+        dock.storage("1").close()
+        assert dock.seen("1") is None
+        clock.advance(10)
+        assert dock.seen("1").has_storage
 
 
 def test_letting_go_late_leaves_the_next_camera_alone(real, tree, mounting) -> None:

@@ -1,15 +1,20 @@
 """The dock role on USB ports: real processes, real mounts by the privileged part, a sysfs tree."""
 
+import contextlib
 import hashlib
+import json
 import random
 import re
 import subprocess
 import time
+from pathlib import Path
 
 import pytest
 
 from drivers import _mounts
+from firmware_sim.bodycam import BodyCam
 from firmware_sim.demo import ROOT, free_port
+from firmware_sim.usb_slot import UsbSlot
 from firmware_sim.usb_tree import UsbThing, UsbTree
 from tests.drivers import machine
 from tests.scenarios.test_dock_role import DockStage
@@ -33,14 +38,21 @@ class UsbStage(DockStage):
 driver = "usb_dock"
 mount_socket = "{self.folder}/mount.sock"
 sys_root = "{self.folder}/sys"
+dev_root = "{self.folder}/dev"
 settle_s = 1.0
 {slots}
+
+[dock.link]
+driver = "bodycam_serial"
+timeout_s = 2.0
 """
         text = (ROOT / "configs" / "dock.toml").read_text()
         text = re.sub(r"\[dock\.hardware\]\n.*?\n\n", hardware + "\n", text, flags=re.DOTALL)
         self.file = self.folder / "dock.toml"
         self.file.write_text(text)
         self.tree = UsbTree(self.folder / "sys")
+        self.tree.told = lambda: Path("/sys/block/loop0/uevent").write_text("change")
+        (self.folder / "dev").mkdir()
         self.mounts = self.folder / "mounts"
         words = ["--config", str(self.file), "--user", "root", "--base", str(self.mounts)]
         self.unit = machine.SocketUnit(
@@ -109,3 +121,49 @@ def test_a_camera_on_usb_is_copied_across_a_pull_signed_for_and_wiped(stage, tmp
         ["debugfs", "-R", "ls -p /DCIM", str(image)], capture_output=True, text=True, check=True
     ).stdout
     assert "MOV_" not in listed, "wiped on the medium itself"
+
+
+def test_a_camera_that_comes_twice_is_spoken_to_mounted_and_spoken_to_again(
+    stage, tmp_path
+) -> None:
+    with contextlib.ExitStack() as stack:
+        devices = {}
+
+        def disk_of(files):
+            if not devices:
+                image = machine.ext4(tmp_path / "card.img", files, mebibytes=32)
+                devices[0] = stack.enter_context(machine.loop(image))
+            return machine.disk(devices[0], sectors=32 << 11)
+
+        mounts = stage.mounts / "1"
+        was_mounted = []
+
+        def was_let_go() -> bool:
+            is_mounted = bool(_mounts.below(mounts))
+            if not is_mounted and was_mounted:
+                was_mounted.clear()
+                return True
+            if is_mounted:
+                was_mounted.append(True)
+            return False
+
+        slot = UsbSlot(stage.tree, "1-1.1", tmp_path / "dev", disk_of, was_let_go)
+        scenario = {"serial": "BC0042", "files": 2, "clip_s": 1, "clock_offset_s": 25_200}
+        camera = stack.enter_context(BodyCam(tmp_path / "camera", scenario | {"percent": 95}))
+        hashes = {
+            hashlib.sha256(path.read_bytes()).hexdigest() for path in camera.card.rglob("*.mp4")
+        }
+        camera.plug(slot)
+        stage.wait("1", "ready", limit_s=60)
+        assert abs(camera.utc_ns() - time.time_ns()) < 60 * 10**9, "it was seven hours off"
+        camera.pull()
+        stage.wait("1", "empty")
+        stage.clear()
+    kept = {row["sha256"] for row in stage.json("inspect", "files", "--json", *stage.config())}
+    assert len(hashes) >= 2
+    assert hashes < kept
+    text = stage.text("inspect", "custody", "--json", "--limit", "9999", *stage.config())
+    kinds = [json.loads(line).get("kind") for line in text.splitlines()]
+    assert kinds.count("footage.wiped") >= len(hashes)
+    assert kinds.count("camera.docked") == 1, "coming back it is the same camera"
+    assert "camera.taken_early" not in kinds
