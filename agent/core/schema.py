@@ -279,6 +279,7 @@ DEVICE_MIGRATIONS: tuple[str, ...] = (
     ) WITHOUT ROWID;
     CREATE INDEX footage_by_camera ON footage (camera, there, here);
     CREATE INDEX footage_by_session ON footage (session_id);
+    CREATE INDEX footage_by_seen ON footage (seen_session_id);
     CREATE INDEX footage_by_hash ON footage (camera, sha256);
 
     CREATE TABLE dock_assignment (    -- which officer carries which camera

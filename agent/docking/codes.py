@@ -30,6 +30,10 @@ class Code(StrEnum):
     CENTRE_REFUSES = "D-21"
     OTHER_FILES = "D-22"
     ODD_ENTRIES = "D-23"
+    CLOCK_FAR = "D-24"
+    NO_CLOCK = "D-25"
+    RECEIPT_WRONG = "D-26"
+    CENTRE_AWAY = "D-27"
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,4 +137,28 @@ MEANINGS: dict[Code, Meaning] = {
         "There is something on the camera that cannot be copied: a link, a device.",
         "The card was tampered with. Nothing of it is wiped.",
     ),
+    Code.CLOCK_FAR: Meaning(
+        "The camera's clock was more than a day off.",
+        "It was set. If it is so again at the next docking, its clock battery is empty.",
+    ),
+    Code.NO_CLOCK: Meaning(
+        "The dock itself does not know what time it is: cameras' clocks are not set.",
+        "See to NTP or a satellite receiver (`outpost status`, `clock`).",
+    ),
+    Code.RECEIPT_WRONG: Meaning(
+        "A receipt does not stand up to being checked again.",
+        "Nothing was wiped. Compare the centre's key with `keys/receiver_keys.json`.",
+    ),
+    Code.CENTRE_AWAY: Meaning(
+        "The centre has signed for nothing for a day, though files wait for it.",
+        "Look at the link and at the centre's disk; footage is safe here meanwhile.",
+    ),
 }
+
+
+def meaning(code: str) -> Meaning:
+    """Give a code in words; of one that is not known, that it is not."""
+    try:
+        return MEANINGS[Code(code)]
+    except ValueError:
+        return Meaning("A code of a newer version.", "See its page, docs/DOCK.md.")
