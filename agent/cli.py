@@ -19,6 +19,7 @@ from agent import (
     cli_keeping,
     cli_outbox,
     cli_workbench,
+    dockdesk,
 )
 from agent.cli_words import (
     EXIT_CONFIG,
@@ -192,10 +193,13 @@ def _status(options: argparse.Namespace) -> int:
         print(json.dumps(status))
         return EXIT_OK
     cameras = status.pop("cameras", [])
+    slots = status.pop("slots", [])
     print_table(
         [{"what": key.replace("_", " "), "now": cell(key, value)} for key, value in status.items()]
     )
     print_table(cameras)
+    if slots:
+        print_table(dockdesk.table(slots, options.config, options.set))
     return EXIT_OK
 
 

@@ -1,17 +1,21 @@
-"""`outpost dock learn`: which USB port is which slot."""
+"""`outpost dock`: what its slots show, which USB port is which slot."""
 
 import argparse
 import re
 import sys
 import threading
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from agent import portmap
-from agent.cli_words import EXIT_FAILED, EXIT_OK, command
+from agent import dockdesk, portmap
+from agent.cli_words import EXIT_FAILED, EXIT_OK, command, config_options
 from agent.core.clock import RealClock
 from agent.core.config import NAME
 from agent.core.errors import ConfigError
+from agent.roles.config import DockRole
+
+WATCH_S = 1.0
 
 
 def add(words: Any) -> None:
@@ -22,6 +26,9 @@ def add(words: Any) -> None:
     learn = command(below, "learn", _learn, text)
     learn.add_argument("slots", nargs="+", metavar="SLOT", help="names in the order you plug")
     learn.add_argument("--sys", type=Path, default=Path("/sys"), help=argparse.SUPPRESS)
+    watch = command(below, "watch", _watch, "the slots on this terminal, until Ctrl-C")
+    config_options(watch)
+    watch.add_argument("--once", action="store_true", help="show them once and end")
 
 
 def _learn(options: argparse.Namespace) -> int:
@@ -45,6 +52,55 @@ def _learn(options: argparse.Namespace) -> int:
     if learnt:
         print(portmap.toml(learnt))
     return EXIT_OK if len(learnt) == len(options.slots) else EXIT_FAILED
+
+
+def _watch(options: argparse.Namespace) -> int:
+    settings = dockdesk.load(options.config, options.set)
+    if options.once:
+        return _watch_once(settings)
+    with suppress(KeyboardInterrupt):
+        if sys.stdout.isatty():
+            _watch_screen(settings)
+        else:
+            _watch_lines(settings)
+    return EXIT_OK
+
+
+def _watch_once(settings: DockRole) -> int:
+    from rich.console import Console  # noqa: PLC0415 - only where somebody looks
+
+    from agent.docking.screen import screen  # noqa: PLC0415
+
+    status, language = dockdesk.told(settings)
+    console = Console()
+    console.print(screen(status, language, console.height))
+    return EXIT_OK if status["running"] else EXIT_FAILED
+
+
+def _watch_screen(settings: DockRole) -> None:
+    from rich.console import Console  # noqa: PLC0415 - only where somebody looks
+    from rich.live import Live  # noqa: PLC0415
+
+    from agent.docking.screen import screen  # noqa: PLC0415
+
+    console, clock, stop = Console(), RealClock(), threading.Event()
+    with Live(console=console, screen=True, auto_refresh=False) as live:
+        while True:
+            status, language = dockdesk.told(settings)
+            live.update(screen(status, language, console.height), refresh=True)
+            clock.wait(stop, WATCH_S)
+
+
+def _watch_lines(settings: DockRole) -> None:
+    """Print a line whenever a slot has changed: for a log, a pipe or a screen reader."""
+    clock, stop = RealClock(), threading.Event()
+    shown: dict[str, object] = {}
+    while True:
+        for name, (news, text) in dockdesk.sentences(settings).items():
+            if name not in shown or shown[name] != news:
+                print(text, flush=True)
+            shown[name] = news
+        clock.wait(stop, WATCH_S)
 
 
 def _say(text: str) -> None:

@@ -1,16 +1,20 @@
-"""`outpost dock learn` as a technician uses it: plugging, mistakes, stopping half-way."""
+"""`outpost dock` as a technician uses it: plugging, mistakes, stopping half-way."""
 
+import json
 import signal
 import subprocess
 import sys
 import tomllib
+from pathlib import Path
 
 import pytest
 
 from agent import cli
 from agent.core import config
+from agent.device import status
 from drivers import usb_dock
 from firmware_sim.usb_tree import UsbThing, UsbTree
+from tests.docking.test_screen import COPYING, SAFE
 
 CAMERA = UsbThing("4255:0001", ("020201", "0a0000"), ttys=("ttyACM0",), product="Cam 7")
 KEYBOARD = UsbThing("046d:c31c", ("030101",))
@@ -91,3 +95,46 @@ def test_half_learnt_is_printed_too(tree) -> None:
 def test_slots_have_names_of_their_own(slots, capsys) -> None:
     assert cli.main(["dock", "learn", *slots]) == 78
     assert "each once" in capsys.readouterr().err
+
+
+@pytest.fixture
+def dock_file(tmp_path):
+    file = tmp_path / "dock.toml"
+    text = (Path(__file__).parents[1] / "configs" / "dock.toml").read_text()
+    file.write_text(text.replace("/var/lib/outpost", str(tmp_path / "state")))
+    return file
+
+
+def running(folder, *slots):
+    """Give a lock and a status file as a running dock has them."""
+    folder.mkdir(exist_ok=True)
+    document = {"device": "dock-0001", "link": "connected", "slots": list(slots), "utc_ms": 1}
+    (folder / "status.json").write_text(json.dumps(document))
+    return status.alone(folder)
+
+
+def test_the_slots_are_watched_once_in_a_pipe_and_as_a_table(dock_file, tmp_path, capsys):
+    assert cli.main(["dock", "watch", "--once", "--config", str(dock_file)]) == 1
+    assert "does not run" in capsys.readouterr().out
+    with running(tmp_path / "state", SAFE, COPYING | {"slot": "2"}):
+        assert cli.main(["dock", "watch", "--once", "--config", str(dock_file)]) == 0
+        shown = capsys.readouterr().out
+        assert "Ready" in shown
+        assert "4 min left" in shown
+        watch = [sys.executable, "-m", "agent", "dock", "watch", "--config", str(dock_file)]
+        watching = subprocess.Popen(watch, stdout=subprocess.PIPE, text=True)
+        assert watching.stdout.readline() == (
+            "slot 1: Ready, bc0001, A. Weber, 12/12 files, 960/960 MB, safe in dock\n"
+        )
+        assert watching.stdout.readline().startswith("slot 2: Busy")
+        running(tmp_path / "state", SAFE | {"footage": "at_centre"}, COPYING | {"slot": "2"})
+        assert watching.stdout.readline().endswith("at the centre\n")
+        watching.send_signal(signal.SIGINT)
+        assert watching.wait(30) == 0
+        watching.stdout.close()
+
+
+def test_a_box_beside_cameras_has_no_slots(dock_file, capsys):
+    camera = Path(__file__).parents[1] / "configs" / "camera.toml"
+    assert cli.main(["dock", "watch", "--config", str(camera)]) == 78
+    assert "allowed for this command: 'dock'" in capsys.readouterr().err

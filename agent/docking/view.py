@@ -87,32 +87,26 @@ class Live:
 
 def word(state: State, facts: Facts, config: DockConfig) -> tuple[Word, str]:
     """Give the one word of a slot, and what the camera waits for if it is not to be taken yet."""
-    if state is State.EMPTY:
-        return Word.EMPTY, ""
     if state in CALLING or (state in RESTING and facts.quarantine):
         return Word.CALL, ""
     if state not in RESTING:
-        return Word.BUSY, ""
+        return (Word.EMPTY if state is State.EMPTY else Word.BUSY), ""
     if facts.is_called:
         return Word.TAKE, ""
     if _is_full(facts, config):
         return Word.BUSY, "wipe"
-    if facts.battery_percent is not None and facts.battery_percent < config.min_battery_percent:
-        return Word.CHARGING, "charge"
-    return Word.READY, ""
+    percent = 100 if facts.battery_percent is None else facts.battery_percent
+    is_low = percent < config.min_battery_percent
+    return (Word.CHARGING, "charge") if is_low else (Word.READY, "")
 
 
-def slots(
-    store: Store, names: Sequence[str], config: DockConfig, live: Live
-) -> Sequence[SlotView]:
+def slots(store: Store, names: Sequence[str], config: DockConfig, live: Live) -> Sequence[SlotView]:
     """Give what stands at each slot, in the order of `names`."""
     rows = SlotRows(store, live.clock)
     return [_slot(store, rows, name, (config, live)) for name in names]
 
 
-def _slot(
-    store: Store, rows: SlotRows, name: str, around: tuple[DockConfig, Live]
-) -> SlotView:
+def _slot(store: Store, rows: SlotRows, name: str, around: tuple[DockConfig, Live]) -> SlotView:
     config, live = around
     slot = rows.slot(name)
     docking = rows.docking(slot.session_id) if slot.session_id else None

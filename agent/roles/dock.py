@@ -16,7 +16,7 @@ from agent.device import mended
 from agent.device.requests import Requests
 from agent.device.status import StatusFile
 from agent.device.telemetry import Counters, Facts, Health, Telemetry
-from agent.docking import inventory
+from agent.docking import inventory, view
 from agent.docking.bench import Bench
 from agent.docking.footage import Footage, FootageRows
 from agent.docking.intake import Custodian, Intake
@@ -40,7 +40,7 @@ def build(kit: DockKit) -> Supervisor:
     config, clock, store = kit.config, kit.clock, kit.store
     spine = spines.wire(kit, lambda numbers: kit.birth([], "", numbers), {}, _tell_nothing)
     mended.tell(store, spine.outbox.put_in)
-    slots = slot_workers(kit, spine.times.state)
+    slots, bench = _slots(kit, spine.times.state)
     custodian = _custodian(kit, spine.times.state)
     rescuer = Rescuer(
         custodian, SlotRows(store, clock), FootageRows(store, clock, kit.note_custody)
@@ -67,7 +67,7 @@ def build(kit: DockKit) -> Supervisor:
         Telemetry(spine.outbox.put, facts, clock, config.telemetry),
         StatusFile(
             config.state_dir,
-            lambda: {**_status(kit, spine, facts), "storage": keeper.figures()},
+            lambda: {**_status(kit, spine, facts, bench), "storage": keeper.figures()},
             clock,
         ),
         *spine.scrape(facts),
@@ -85,6 +85,12 @@ def slot_workers(
         kit: configuration, hardware, store, keys and clock.
         clock_state: how right our clock is: one that is not sets no other.
     """
+    return _slots(kit, clock_state)[0]
+
+
+def _slots(
+    kit: DockKit, clock_state: Callable[[], Mapping[str, object]]
+) -> tuple[Sequence[SlotWorker], Bench]:
     config, clock, store = kit.config, kit.clock, kit.store
     intake = Intake(_custodian(kit, clock_state), config.dock.copy)
     footage = FootageRows(store, clock, kit.note_custody)
@@ -102,7 +108,7 @@ def slot_workers(
     checks = _checks(kit, intake, footage)
     awaits = config.dock.copy.rescue
     wiper = Wiper(config.dock.wipe, footage, checks, clock, awaits_rescue=awaits)
-    return [SlotWorker(name, bench, wiper) for name in kit.dock.slots]
+    return [SlotWorker(name, bench, wiper) for name in kit.dock.slots], bench
 
 
 def _custodian(kit: DockKit, clock_state: Callable[[], Mapping[str, object]]) -> Custodian:
@@ -171,13 +177,15 @@ def _is_held(kit: DockKit, item: Footage) -> bool:
     return found is not None
 
 
-def _status(kit: DockKit, spine: Spine, facts: Facts) -> Mapping[str, object]:
+def _status(kit: DockKit, spine: Spine, facts: Facts, bench: Bench) -> Mapping[str, object]:
+    live = view.Live(kit.clock, bench.officers.called, bench.paces)
+    slots = view.slots(kit.store, kit.dock.slots, kit.config.dock, live)
     return {
         "device": kit.config.device,
         "site": kit.config.site,
         "role": kit.config.role,
         "link": spine.uplink.status().link.state,
-        "slots": _slots(kit),
+        "slots": [slot.document() for slot in slots],
         "workers": _states(facts.workers()),
         "schedule": spine.meter.words(),
         "centre": spine.centre(),
@@ -186,12 +194,3 @@ def _status(kit: DockKit, spine: Spine, facts: Facts) -> Mapping[str, object]:
 
 def _states(workers: Mapping[str, Health]) -> Mapping[str, str]:
     return {name: health.state for name, health in workers.items()}
-
-
-def _slots(kit: DockKit) -> Sequence[Mapping[str, object]]:
-    rows = SlotRows(kit.store, kit.clock)
-    found = [rows.slot(name) for name in kit.dock.slots]
-    return [
-        {"slot": item.slot, "state": str(item.state), "code": item.code, "detail": item.detail}
-        for item in found
-    ]
