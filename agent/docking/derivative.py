@@ -15,8 +15,8 @@ from agent.core.wire import Json
 from agent.delivery.ledger import Handover, OutgoingFile
 from agent.docking.footage import SealedFile
 from agent.docking.intake import FOLDER, WORK, Custodian
+from agent.docking.mp4.tool import REASON, TOOL
 from agent.docking.probe import RescueFacts
-from agent.docking.rescue import REASON, TOOL
 from agent.evidence import custody, manifest
 from agent.evidence.hashing import hash_file
 from agent.evidence.manifest import FileEntry, ManifestFacts

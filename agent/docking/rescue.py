@@ -18,11 +18,10 @@ from agent.docking.mp4.boxes import Layout
 from agent.docking.mp4.modelheader import ModelHeader
 from agent.docking.mp4.outcome import Outcome
 from agent.docking.mp4.source import Source
+from agent.docking.mp4.tool import REASON, TOOL
 from agent.evidence.hashing import FileHash, hash_file
 
-TOOL: Final = "outpost rescue"
 SCHEMA: Final = "outpost-rescue-1"
-REASON: Final = "the recording cannot be played"
 _PARTS: Final = (".index.part", ".search.part")
 
 

@@ -19,6 +19,7 @@ from agent.device.telemetry import Counters, Facts, Health, Telemetry
 from agent.docking import inventory, view
 from agent.docking.bench import Bench
 from agent.docking.footage import Footage, FootageRows
+from agent.docking.holds import Holds
 from agent.docking.intake import Custodian, Intake
 from agent.docking.keeper import Keeper
 from agent.docking.officers import Officers
@@ -27,6 +28,7 @@ from agent.docking.slot import SlotWorker
 from agent.docking.slotrows import SlotRows
 from agent.docking.wipe import Checks, Wiper
 from agent.evidence import receipt
+from agent.roles import dockwords
 from agent.roles import spine as spines
 from agent.roles.kit import DockKit
 from agent.roles.spine import Spine
@@ -38,7 +40,13 @@ NO_CLOCK = "none"
 def build(kit: DockKit) -> Supervisor:
     """Wire the role; starts nothing."""
     config, clock, store = kit.config, kit.clock, kit.store
-    spine = spines.wire(kit, lambda numbers: kit.birth([], "", numbers), {}, _tell_nothing)
+    holds = Holds(store, clock, kit.note_custody)
+    spine = spines.wire(
+        kit,
+        lambda numbers: kit.birth([], "", numbers),
+        dockwords.centre_words(holds),
+        _tell_nothing,
+    )
     mended.tell(store, spine.outbox.put_in)
     slots, bench = _slots(kit, spine.times.state)
     custodian = _custodian(kit, spine.times.state)
@@ -62,7 +70,7 @@ def build(kit: DockKit) -> Supervisor:
         keeper,
         *([rescuer] if config.dock.copy.rescue else []),
         *spine.workers(),
-        Requests(config.state_dir, spine.box_words(), clock),
+        Requests(config.state_dir, {**dockwords.box_words(holds), **spine.box_words()}, clock),
         *kit.instruments,
         Telemetry(spine.outbox.put, facts, clock, config.telemetry),
         StatusFile(
