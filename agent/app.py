@@ -137,16 +137,16 @@ def run(file: Path, overrides: Sequence[str]) -> int:
 
 def _supervisor(settings: DeviceRole, parts: Any, analysis_argv: Sequence[str]) -> "Supervisor":
     """Wire a role; `parts` are those of a kit that every role has."""
-    from agent.roles.kit import CameraKit, DockKit
-
     if isinstance(settings, DockRole):
         from agent.roles import dock as dock_role
+        from agent.roles.kit import DockKit
 
         hardware = _dock(settings, parts["clock"])
         return dock_role.build(DockKit(config=settings, dock=hardware, **parts))
     if not isinstance(settings, CameraRole):
         raise ConfigError(f"role: {settings.role!r}; allowed: {', '.join(ROLES)}")
     from agent.roles import camera as camera_role
+    from agent.roles.camerakit import CameraKit
 
     sources = {item.id: source(item.main, parts["clock"]) for item in settings.cameras}
     kit = CameraKit(config=settings, sources=sources, analysis_argv=analysis_argv, **parts)

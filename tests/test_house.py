@@ -166,6 +166,17 @@ def test_the_main_process_is_light() -> None:
     assert set(json.loads(output)) & {*HEAVY, "sqlite_utils", "rich", "asyncio"} == set()
 
 
+def test_a_dock_reads_no_media_in_its_main_process() -> None:
+    script = (
+        "import json, sys, agent.app, agent.roles.dock\n"
+        "print(json.dumps(sorted({name.split('.')[0] for name in sys.modules})))"
+    )
+    output = subprocess.run(
+        [sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True
+    ).stdout
+    assert set(json.loads(output)) & {*HEAVY, "av", "sqlite_utils", "rich", "asyncio"} == set()
+
+
 def test_a_bad_word_on_the_command_line_costs_no_heavy_import() -> None:
     script = (
         "import sys\nfrom agent import cli\n"

@@ -17,8 +17,8 @@ from agent.device.status import StatusFile
 from agent.device.telemetry import Facts, Health, Telemetry
 from agent.roles import keepsakes
 from agent.roles import spine as spines
+from agent.roles.camerakit import CameraKit
 from agent.roles.config import CameraRole
-from agent.roles.kit import CameraKit
 from agent.roles.spine import Spine
 from agent.supervisor import ProcessWorker, Supervisor, Worker
 from agent.vision import relay as relays

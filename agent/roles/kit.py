@@ -12,9 +12,8 @@ from agent.device.timekeeper import Fix
 from agent.evidence import custody
 from agent.evidence.centrekeys import CentreKeys
 from agent.evidence.keys import DeviceKey
-from agent.roles.config import CameraRole, DeviceRole, DockRole
+from agent.roles.config import DeviceRole, DockRole
 from agent.supervisor import Worker
-from agent.vision.recorder import Source
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,15 +57,6 @@ class Kit:
             "keyid": self.key.keyid,
             "numbers": list(numbers),
         }
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CameraKit(Kit):
-    """What a box beside cameras has besides."""
-
-    config: CameraRole
-    sources: Mapping[str, Source]  # main stream of each camera
-    analysis_argv: Sequence[str]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
