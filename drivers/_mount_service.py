@@ -39,7 +39,7 @@ BLKROSET = 0x125D  # linux/fs.h
 CDROMEJECT = 0x5309  # linux/cdrom.h; sd sends START STOP UNIT for it
 FAT = {"uid": "{uid}", "gid": "{gid}", "umask": "0077", "errors": "remount-ro"}
 OPTIONS: Mapping[str, Mapping[str, str]] = {
-    "vfat": {**FAT, "utf8": ""},
+    "vfat": {**FAT, "utf8": "", "tz": "UTC"},  # its times have no zone: given as they stand there
     "exfat": {**FAT, "iocharset": "utf8"},
     "ext4": {"noload": ""},  # its journal would be played back onto a medium that is read only
 }
