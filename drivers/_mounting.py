@@ -46,9 +46,9 @@ def ask(path: Path, word: str, slot: str) -> dict[str, Any]:
 
 def _read(raw: bytes, word: str, slot: str) -> dict[str, Any]:
     try:
-        answer = json.loads(raw)
-    except ValueError as error:
+        answer = dict(json.loads(raw))
+    except (ValueError, TypeError) as error:
         raise SourceLost(f"slot {slot}: {word}: no answer that can be read") from error
     if code := answer.get("error"):
-        raise _ERRORS.get(code, SourceLost)(answer.get("why", code))
-    return dict(answer)
+        raise _ERRORS.get(str(code), SourceLost)(str(answer.get("why", code)))
+    return answer

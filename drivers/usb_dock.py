@@ -26,6 +26,8 @@ LOOK_EVERY_NS = 5 * NS_PER_S  # without an event
 LOOK_DEAF_NS = NS_PER_S // 2  # where no events are to be had
 SUBSYSTEMS = frozenset({"usb", "block", "tty"})
 EARLY_NS = NS_PER_S  # the kernel needs as long until a serial line has its driver
+MEDIUM_NS = 20 * NS_PER_S  # and so long for a disk to be ready, if it is slow
+LEAVING_NS = 10 * NS_PER_S  # a camera that was told to go is off the bus by then, or stays
 POLL_S = 0.1
 
 _log = log.get(__name__)
@@ -58,8 +60,8 @@ class Config:
     sys_root: Annotated[Path, Doc("Where the kernel shows its devices")] = _usb.SYS
     dev_root: Annotated[Path, Doc("Where the device files are")] = Path("/dev")
     settle_s: Annotated[
-        float, Doc("How long a device may take to show its serial line or medium"), Range(0, 60)
-    ] = 10.0
+        float, Doc("How long a serial line or a medium is waited for at once"), Range(0, 30)
+    ] = 4.0
 
     def __post_init__(self) -> None:
         names = [slot.name for slot in self.slots]
@@ -101,8 +103,7 @@ class UsbDock:
             return None
         seen = _seen(found)
         if not (seen.has_link or seen.has_storage or found.refusal):
-            age_ns = self._clock.mono_ns() - self._first_seen_ns[found.plug]
-            return None if age_ns < EARLY_NS else seen
+            return None if self._age_ns(found) < EARLY_NS else seen
         return seen
 
     def link(self, slot: str) -> CameraLink:
@@ -121,7 +122,8 @@ class UsbDock:
         if not found.has_storage:
             raise Unsupported(f"slot {slot}: device {found.usb_id} has no storage")
         if not self._within(lambda: self._has_medium(slot, found.plug)):
-            raise Unsupported(f"slot {slot}: device {found.usb_id} has no medium")
+            why = f"slot {slot}: device {found.usb_id} has no medium"
+            raise SourceLost(f"{why} yet") if self._age_ns(found) < MEDIUM_NS else Unsupported(why)
         answer = _mounting.ask(self._config.mount_socket, "mount", slot)
         for left_out in answer.get("left_out", ()):
             _log.warning("part of a medium left out", slot=slot, part=left_out)
@@ -163,11 +165,15 @@ class UsbDock:
             if self._uevents is not None:
                 self._uevents.close()
 
+    def _age_ns(self, device: _usb.Device) -> int:
+        """How long it has hung there, as far as we have seen."""
+        now_ns = self._clock.mono_ns()
+        return now_ns - self._first_seen_ns.get(device.plug, now_ns)
+
     def _is_leaving(self, slot: str, found: _usb.Device) -> bool:
         """Whether it was told that its storage is let go of, and is not off the bus yet."""
         plug, since_ns = self._ejected.get(slot, ("", 0))
-        age_ns = self._clock.mono_ns() - since_ns
-        return plug == found.plug and age_ns < self._config.settle_s * NS_PER_S
+        return plug == found.plug and self._clock.mono_ns() - since_ns < LEAVING_NS
 
     def _camera(self, slot: str) -> _usb.Device:
         found = self._device(slot, anew=True)

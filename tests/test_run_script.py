@@ -196,6 +196,13 @@ def test_a_changed_lock_or_a_moved_folder_is_set_up_again(
     assert not (copy / ".venv" / "outpost.stamp").exists()
 
 
+def test_install_knows_its_roles(copy: Path, bare: Path) -> None:
+    shutil.copytree(ROOT / "systemd", copy / "systemd")
+    result = run(copy, "install", "doc", path=bare)
+    assert result.returncode == 2
+    assert "unknown role: doc; allowed: camera, dock" in result.stderr
+
+
 def test_install_needs_root(copy: Path, bare: Path) -> None:
     shutil.copytree(ROOT / "systemd", copy / "systemd")
     stub(bare, "id", "echo 1000")

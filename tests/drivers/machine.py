@@ -38,6 +38,7 @@ class SocketUnit:
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._socket.bind(str(path))
         self._socket.listen()
+        self._running: list[subprocess.Popen[bytes]] = []
         self._thread = threading.Thread(target=self._run)
         self._thread.start()
 
@@ -46,6 +47,8 @@ class SocketUnit:
             self._socket.shutdown(socket.SHUT_RDWR)
         self._thread.join()
         self._socket.close()
+        for process in self._running:
+            process.wait(timeout=60)
 
     def _run(self) -> None:
         while True:
@@ -54,9 +57,11 @@ class SocketUnit:
             except OSError:
                 return
             with connection:
-                subprocess.run(
-                    self.program, stdin=connection, stderr=subprocess.PIPE, check=False, timeout=60
+                started = subprocess.Popen(
+                    self.program, stdin=connection, stderr=subprocess.DEVNULL
                 )
+            self._running = [process for process in self._running if process.poll() is None]
+            self._running.append(started)
 
 
 @contextlib.contextmanager

@@ -1,6 +1,7 @@
 """The privileged part: what it mounts, how, for whom, and what it refuses."""
 
 import contextlib
+import fcntl
 import json
 import os
 import shutil
@@ -8,6 +9,7 @@ import socket
 import subprocess
 import sys
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -178,6 +180,25 @@ def test_a_card_that_does_not_become_read_only_again_is_let_go(box, card) -> Non
         with pytest.raises(StorageError, match="did not become read only"):
             box.ask("ro")
         assert box.mounted() == []
+
+
+def test_requests_for_one_slot_wait_for_each_other(box, card) -> None:
+    box.tree.plug("1-1.1", machine.camera(machine.disk(card)))
+    with ThreadPoolExecutor(8) as many:
+        told = list(many.map(box.ask, ["mount"] * 8))
+    assert {answer["root"] for answer in told} == {str(box.base / "1")}
+    assert box.mounted() == ["1"]
+
+
+def test_slots_do_not_wait_for_each_other(box, card, tmp_path) -> None:
+    box.tree.plug("1-1.1", machine.camera(machine.disk(card)))
+    with machine.loop(machine.ext4(tmp_path / "b.img")) as other:
+        box.tree.plug("1-1.2", machine.camera(machine.disk(other)))
+        box.ask("umount", "1")
+        with (box.base / ".1.lock").open() as held:
+            fcntl.flock(held, fcntl.LOCK_EX)  # a sick card in slot 1
+            assert box.ask("mount", "2")["root"] == str(box.base / "2")
+        box.ask("umount", "2")
 
 
 @pytest.mark.parametrize("missing", ["ro", "noexec", "nosymfollow", "nosuid", "nodev"])
