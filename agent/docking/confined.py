@@ -36,7 +36,7 @@ class Limits:
     """What a child may use."""
 
     cpu_s: int = 30
-    memory_mib: int = 1024  # of addresses; about 130 are programs
+    memory_mib: int = 512  # of addresses; about 130 are programs
     file_bytes: int = 0  # of a file that it writes
 
     @property

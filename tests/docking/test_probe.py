@@ -135,6 +135,40 @@ def test_our_process_never_loads_a_decoder(stock, broken):
     assert (done.stdout, done.stderr) == ("[]\n", "")
 
 
+SANDBOX = """
+import ctypes, os, platform, struct, sys
+libc = ctypes.CDLL(None)
+numbers = {"x86_64": (141, 160), "aarch64": (140, 164)}  # setpriority, setrlimit
+steps = [(0x20, 0, 0, 0)]
+for number in numbers[platform.machine()]:
+    steps += [(0x15, 0, 1, number), (0x06, 0, 0, 0x0005_0000 | 1)]  # EPERM
+steps.append((0x06, 0, 0, 0x7FFF_0000))
+code = ctypes.create_string_buffer(b"".join(struct.pack("HBBI", *step) for step in steps))
+class Filter(ctypes.Structure):
+    _fields_ = [("count", ctypes.c_ushort), ("code", ctypes.c_void_p)]
+filter = Filter(len(steps), ctypes.addressof(code))
+libc.prctl(38, 1, 0, 0, 0)  # no new privileges
+if libc.prctl(22, 2, ctypes.byref(filter), 0, 0):
+    sys.exit(77)
+libc.prctl(65, 1, 0, 0, 0)  # no memory both written and run, where the kernel knows that
+os.execv(sys.executable, [sys.executable, *sys.argv[1:]])
+"""
+
+
+def test_it_works_under_the_units_restrictions(stock, tmp_path):
+    """`SystemCallFilter=~@resources` and `MemoryDenyWriteExecute` of systemd/outpost.service."""
+    script = (
+        "import os, sys\nfrom pathlib import Path\nfrom agent.docking.probe import probe\n"
+        "try:\n    os.nice(1)\nexcept PermissionError:\n"
+        "    print(probe(Path(sys.argv[1])).is_playable)"
+    )
+    words = [sys.executable, "-c", SANDBOX, "-c", script, str(stock.original("h264"))]
+    done = subprocess.run(words, capture_output=True, text=True, check=False)
+    if done.returncode == 77:
+        pytest.skip("the kernel takes no system call filter")
+    assert (done.stdout, done.stderr) == ("True\n", "")
+
+
 BAD_READERS = {
     "crash": ("kill -SEGV $$", "its reader ended by signal 11"),
     "error": ("exit 3", "its reader ended by code 3"),
