@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -180,6 +181,27 @@ def test_a_card_that_does_not_become_read_only_again_is_let_go(box, card) -> Non
         with pytest.raises(StorageError, match="did not become read only"):
             box.ask("ro")
         assert box.mounted() == []
+
+
+def test_systemd_itself_hands_it_its_requests(box, card, tmp_path) -> None:
+    program = shutil.which("systemd-socket-activate")
+    if program is None:
+        pytest.skip("systemd-socket-activate is not installed (systemd)")
+    path = tmp_path / "systemd.sock"
+    words = ["--accept", "--inetd", "--seqpacket", "--listen", str(path)]
+    systemd = subprocess.Popen([program, *words, *box.unit.program], stderr=subprocess.DEVNULL)
+    try:
+        for _ in range(200):
+            if path.exists():
+                break
+            time.sleep(0.05)
+        box.tree.plug("1-1.1", machine.camera(machine.disk(card)))
+        told = [_mounting.ask(path, word, "1") for word in ("mount", "rw", "ro", "eject")]
+        assert told[0]["label"] == "BODYCAM"
+        assert told[3] == {"ejected": False}
+    finally:
+        systemd.terminate()
+        systemd.wait(timeout=30)
 
 
 def test_requests_for_one_slot_wait_for_each_other(box, card) -> None:
