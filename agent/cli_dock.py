@@ -16,6 +16,7 @@ from agent.core.errors import ConfigError
 from agent.roles.config import DockRole
 
 WATCH_S = 1.0
+LANGUAGES = ("en", "ru", "kk")
 
 
 def add(words: Any) -> None:
@@ -28,6 +29,14 @@ def add(words: Any) -> None:
     learn.add_argument("--sys", type=Path, default=Path("/sys"), help=argparse.SUPPRESS)
     watch = command(below, "watch", _watch, "the slots on this terminal, until Ctrl-C")
     config_options(watch)
+    slip = command(below, "slip", _slip, "an officer's receipt, or whether one is true")
+    config_options(slip)
+    slip.add_argument(
+        "session", nargs="?", metavar="DOCKING", help="its id or the beginning of it, or a camera"
+    )
+    slip.add_argument("--qr", type=Path, metavar="FILE", help="also as a code: .svg or .png")
+    slip.add_argument("--check", metavar="TEXT", help="what was scanned off a receipt")
+    slip.add_argument("--language", choices=LANGUAGES, help="else `dock.language`")
     watch.add_argument("--once", action="store_true", help="show them once and end")
 
 
@@ -101,6 +110,25 @@ def _watch_lines(settings: DockRole) -> None:
                 print(text, flush=True)
             shown[name] = news
         clock.wait(stop, WATCH_S)
+
+
+def _slip(options: argparse.Namespace) -> int:
+    from agent.docking import slip as slips  # noqa: PLC0415 - only here
+
+    settings = dockdesk.load(options.config, options.set)
+    if (options.check is None) == (options.session is None):
+        raise ConfigError("dock slip: allowed: one docking, or --check and what was scanned")
+    if options.check is not None:
+        checked = dockdesk.check_slip(settings, options.check)
+        for words in checked.words:
+            print(words)
+        return EXIT_OK if checked.is_true else EXIT_FAILED
+    slip = dockdesk.slip(settings, options.session)
+    print(slips.text(slip, options.language or settings.dock.language), end="")
+    print(slips.code(slip))
+    if options.qr is not None:
+        dockdesk.draw(slips.code(slip), options.qr)
+    return EXIT_OK
 
 
 def _say(text: str) -> None:

@@ -1,15 +1,22 @@
 """What people ask of a dock: what its slots show, how footage stands, an officer's receipt."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from agent import app
-from agent.core.errors import ConfigError
+from agent.core.errors import ConfigError, StorageError
 from agent.roles.config import DockRole
 
 if TYPE_CHECKING:
+    from sqlite3 import Connection
+
+    from agent.docking.slip import Checked, Slip
     from agent.docking.tongues import Language
+
+T = TypeVar("T")
 
 
 def load(file: Path, overrides: Sequence[str]) -> DockRole:
@@ -50,3 +57,63 @@ def sentences(settings: DockRole) -> dict[str, tuple[object, str]]:
         return {"": (None, "the dock's agent does not run: nothing here is known")}
     slots = status.get("slots", ())
     return {slot["slot"]: (lines.news(slot), lines.line(slot, language)) for slot in slots}
+
+
+def slip(settings: DockRole, which: str) -> "Slip":
+    """Give an officer's receipt.
+
+    Raises:
+        ConfigError: no such docking.
+        StorageError: it is not sealed yet, or the dock has never run.
+        HashMismatch: its list is not the one that was signed.
+    """
+    from agent.docking import slip as slips
+
+    def look(connection: "Connection") -> "Slip":
+        return slips.read(connection, settings.state_dir, slips.find(connection, which))
+
+    found = _read(settings, look)
+    return replace(found, officer="") if settings.dock.officers.names_hidden else found
+
+
+def check_slip(settings: DockRole, scanned: str) -> "Checked":
+    """Compare what was scanned off a receipt with what is known here.
+
+    Raises:
+        ConfigError: it is no slip.
+        StorageError: the dock has never run.
+    """
+    from agent.docking import slip as slips
+
+    return _read(settings, lambda it: slips.check(it, settings.state_dir, settings.device, scanned))
+
+
+def draw(text: str, path: Path) -> None:
+    """Write a QR code of a text as SVG or PNG.
+
+    Raises:
+        ConfigError: another ending, or it cannot be written there.
+    """
+    import segno
+
+    if path.suffix not in (".svg", ".png"):
+        raise ConfigError(f"--qr {path}; allowed: a file that ends in .svg or .png")
+    try:
+        segno.make(text, error="q", micro=False).save(str(path), scale=8, border=4)
+    except OSError as error:
+        raise ConfigError(f"--qr {path}: {error.strerror}") from error
+
+
+def _read(settings: DockRole, look: "Callable[[Connection], T]") -> T:
+    import sqlite3
+
+    from agent.core.store import read_only
+
+    database = settings.state_dir / app.DATABASE
+    if not database.exists():
+        raise StorageError(f"{settings.state_dir}: no agent has run here yet")
+    try:
+        with closing(read_only(database)) as connection:
+            return look(connection)
+    except sqlite3.Error as error:
+        raise StorageError(f"{database}: {error}") from error

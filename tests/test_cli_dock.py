@@ -7,13 +7,16 @@ import sys
 import tomllib
 from pathlib import Path
 
+import cv2
 import pytest
 
 from agent import cli
 from agent.core import config
 from agent.device import status
+from agent.docking import tongues
 from drivers import usb_dock
 from firmware_sim.usb_tree import UsbThing, UsbTree
+from tests.docking.dockside import Camera, Dockside
 from tests.docking.test_screen import COPYING, SAFE
 
 CAMERA = UsbThing("4255:0001", ("020201", "0a0000"), ttys=("ttyACM0",), product="Cam 7")
@@ -138,3 +141,56 @@ def test_a_box_beside_cameras_has_no_slots(dock_file, capsys):
     camera = Path(__file__).parents[1] / "configs" / "camera.toml"
     assert cli.main(["dock", "watch", "--config", str(camera)]) == 78
     assert "allowed for this command: 'dock'" in capsys.readouterr().err
+
+
+@pytest.fixture
+def docked(tmp_path):
+    """Give the configuration of a dock in which a camera was docked, and the camera."""
+    side = Dockside(tmp_path)
+    camera = Camera(tmp_path, "BC0001")
+    camera.film("MOV_0001.mp4", 200_000)
+    camera.plug(side.slots["1"])
+    side.rest()
+    side.close()
+    file = tmp_path / "dock.toml"
+    text = (Path(__file__).parents[1] / "configs" / "dock.toml").read_text()
+    file.write_text(
+        text.replace("/var/lib/outpost", str(side.state_dir)).replace("dock-0001", "dock-1")
+    )
+    return file
+
+
+def test_an_officer_gets_a_slip_that_can_be_scanned_and_checked(docked, tmp_path, capsys):
+    words = ["--config", str(docked)]
+    assert cli.main(["dock", "slip", "bc0001", *words]) == 0
+    *paper, scanned = capsys.readouterr().out.splitlines()
+    assert "SAFE IN DOCK" in paper
+    assert cli.main(["dock", "slip", "bc0001", "--language", "ru", *words]) == 0
+    assert tongues.text("ru", "safe_in_dock").upper() in capsys.readouterr().out
+    assert cli.main(["dock", "slip", "--check", scanned, *words]) == 0
+    assert capsys.readouterr().out == "true; now: safe in the dock, not yet at the centre\n"
+    assert (
+        cli.main(["dock", "slip", "--check", scanned.replace(" 1 dock ", " 2 dock "), *words]) == 1
+    )
+    assert capsys.readouterr().out == "it says 2 files; the list has 1\n"
+    for wrong in (["nobody"], [], ["bc0001", "--check", scanned], ["--check", "hello"]):
+        assert cli.main(["dock", "slip", *wrong, *words]) == 78
+    assert "allowed" in capsys.readouterr().err
+
+
+def seen(path, scale):
+    picture = cv2.resize(cv2.imread(str(path)), None, fx=scale, fy=scale)
+    return cv2.QRCodeDetector().detectAndDecode(cv2.GaussianBlur(picture, (3, 3), 0))[0]
+
+
+def test_the_code_of_a_slip_is_drawn(docked, tmp_path, capsys):
+    pytest.importorskip("segno", reason="segno draws QR codes")
+    words = ["dock", "slip", "bc0001", "--config", str(docked), "--qr"]
+    assert cli.main([*words, str(tmp_path / "slip.svg")]) == 0
+    assert "<svg" in (tmp_path / "slip.svg").read_text()
+    assert cli.main([*words, str(tmp_path / "slip.png")]) == 0
+    scanned = capsys.readouterr().out.splitlines()[-1]
+    # This reader overlooks a code now and then, at one size or another.
+    assert {seen(tmp_path / "slip.png", scale) for scale in (1, 0.75, 0.6, 0.5)} - {""} == {scanned}
+    assert cli.main([*words, str(tmp_path / "slip.pdf")]) == 78
+    assert cli.main([*words, str(tmp_path / "no" / "slip.svg")]) == 78
