@@ -8,7 +8,7 @@ back as storage, and back on its line when the storage is let go of.
 
 A scenario is a JSON object; every key may be missing:
 
-    seed, files, clip_s, card        see bodycam_card.fill
+    seed, files, clip_s, pad_mb, card  see bodycam_card.fill
     dialect                          line, a, b
     serial, model, firmware, officer, password, marks, percent, zone
     clock_offset_s                   how far its clock is ahead; 1970: "epoch"

@@ -19,6 +19,7 @@ FIRST_UTC_S = 1_767_254_400  # the first recording, by the card's own dates
 CUT_FRAC, ZERO_FRAC = 0.6, 0.7
 GIANT_BYTES = 1 << 42
 MANY = 20_000
+BYTES_PER_MB = 1_000_000
 DEEP = 12
 
 
@@ -51,13 +52,15 @@ def fill(root: Path, scenario: Mapping[str, Any]) -> None:
 
     Args:
         root: of the card, made if it is not there.
-        scenario: `seed`, `files`, `clip_s` and `card`: a list of faults by name.
+        scenario: `seed`, `files`, `clip_s`, `pad_mb` by which each is larger, and `card`: a list
+            of faults by name.
     """
     seed, count = int(scenario.get("seed", 1)), int(scenario.get("files", 3))
     for number in range(1, count + 1):
         content = clip(seed + number % 4, float(scenario.get("clip_s", 2.0)))
         # A camera's clips differ; a tail that players skip makes that cheap.
         mark = random.Random(f"{scenario.get('serial')}-{seed}-{number}").randbytes(64)
+        mark += random.Random(mark).randbytes(int(scenario.get("pad_mb", 0)) * BYTES_PER_MB)
         free = (8 + len(mark)).to_bytes(4, "big") + b"free" + mark
         film(root, f"MOV_{number:04}.mp4", content + free, FIRST_UTC_S + 60 * number)
     for fault in scenario.get("card", ()):

@@ -3,100 +3,36 @@
 import hashlib
 import json
 import random
-import shutil
-import sqlite3
 import time
 from contextlib import ExitStack
 
 import av
 import pytest
 
-from firmware_sim import broker as brokers
 from firmware_sim.bodycam import BodyCam
-from firmware_sim.demo import ROOT, Stage, free_port
-from firmware_sim.dock import FolderSlot
+from firmware_sim.demo import free_port
+from firmware_sim.dock_stage import DockStage
 from tests.docking.dockside import Camera
 
 pytestmark = [pytest.mark.broker, pytest.mark.video]
 SLOTS = ("1", "2", "3")
 
 
-class DockStage(Stage):
-    """A dock of folders, its receiver and its broker."""
-
-    device = "dock-0001"
-
-    def config(self):
-        values = {
-            "state_dir": str(self.state),
-            "broker.port": self.broker_port,
-            "delivery.receiver_key_path": str(self.folder / "receiver.pub"),
-            "delivery.reconnect_max_s": 2.0,
-            "telemetry.beat_s": 2.0,
-            "dock.hardware.folder": str(self.folder / "dock"),
-            "dock.hardware.slots": list(SLOTS),
-            "dock.wipe.min_hold_h": 0.0,
-            "dock.copy.storage_wait_s": 4.0,
-            "dock.link": {"driver": "bodycam_serial", "timeout_s": 0.3},
-            "dock.set_clock": "always",
-            "dock.copy.rescue": False,
-            "dock.min_battery_percent": 60,
-            **self.extra,
-        }
-        options = ["--config", str(ROOT / "configs" / "dock.toml")]
-        for key, value in values.items():
-            for name, inner in value.items() if isinstance(value, dict) else [("", value)]:
-                spot = f"{key}.{name}" if name else key
-                options += ["--set", f"{spot}={json.dumps(inner)}"]
-        return options
-
-    @property
-    def device_key(self):
-        return self.folder / "devices" / f"{self.device}.pub"
-
-    def start_all(self):
-        self.broker = brokers.start(self.broker_kind, self.broker_port, self.broker_folder)
-        shutil.copy(self.text("key", "receiver", "--store", str(self.store)), self.pinned)
-        key = self.text("key", "device", *self.config())
-        self.device_key.parent.mkdir()
-        shutil.copy(key, self.device_key)
-        self.start_receiver()
-        self.start_agent()
-
-    @property
-    def pinned(self):
-        return self.folder / "receiver.pub"
-
-    def start_receiver(self):
-        argv = self.outpost("receive", "--broker", f"127.0.0.1:{self.broker_port}")
-        argv += ["--site", "plaza", "--store", str(self.store), "--copies", "2"]
-        self.start("receiver", [*argv, "--devices", str(self.folder / "devices")])
-
-    def slots(self):
-        path = self.state / "status.json"
-        return {row["slot"]: row for row in json.loads(path.read_text())["slots"]}
-
-    def wait(self, slot, *states, limit_s=30.0):
-        """Wait until a slot is in one of some states; gives its row."""
-        until_s = time.monotonic() + limit_s
-        now = {}
-        while time.monotonic() < until_s:
-            if (self.state / "status.json").exists():
-                now = self.slots()[slot]
-                if now["state"] in states:
-                    return now
-            assert self.processes["agent"].poll() is None, self.log()
-            time.sleep(0.1)
-        pytest.fail(f"slot {slot}: {now}, not {states}; log:\n{self.log()}")
-
-    def log(self):
-        return (self.folder / "agent.log").read_text()[-4000:]
+SETTINGS = {
+    "dock.wipe.min_hold_h": 0.0,
+    "dock.set_clock": "always",
+    "dock.copy.rescue": False,
+    "dock.copy.storage_wait_s": 4.0,
+    "dock.link.driver": "bodycam_serial",
+    "dock.link.timeout_s": 0.3,
+    "dock.min_battery_percent": 60,
+}
 
 
 @pytest.fixture
 def stage(tmp_path):
-    made = DockStage(tmp_path, "embedded", free_port())
-    made.slot = {name: FolderSlot(tmp_path / "dock", name) for name in SLOTS}
+    made = DockStage(tmp_path, "embedded", free_port(), slots=SLOTS)
+    made.extra = dict(SETTINGS)
     made.start_all()
     yield made
     made.clear()
@@ -150,11 +86,7 @@ def test_killed_again_and_again_nothing_is_lost_or_copied_twice(stage, tmp_path)
 
 
 def row(stage, query, *values):
-    connection = sqlite3.connect(f"file:{stage.state / 'outpost.db'}?mode=ro", uri=True)
-    try:
-        return connection.execute(query, values).fetchone()
-    finally:
-        connection.close()
+    return (stage.rows(query, *values) or [None])[0]
 
 
 def test_a_camera_that_comes_twice_is_spoken_to_copied_wiped_and_charged(stage, tmp_path):
@@ -196,7 +128,7 @@ def test_what_goes_wrong_with_a_camera_has_its_code(stage, tmp_path):
 def test_a_broken_recording_gets_a_playable_copy_beside_it(stage, tmp_path):
     scenario = {"serial": "BC0001", "card": ["no_moov"], "clip_s": 2.0, "files": 3}
     stage.stop("agent")
-    stage.extra = {"dock.copy.rescue": True}
+    stage.extra["dock.copy.rescue"] = True
     stage.start_agent()
     with BodyCam(tmp_path, scenario) as camera:
         broken = max(camera.card.rglob("*.mp4")).read_bytes()
