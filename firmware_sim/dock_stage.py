@@ -49,7 +49,7 @@ class DockStage(Stage):
         }
         options = ["--config", str(CONFIG)]
         for key, value in values.items():
-            options += ["--set", f"{key}={json.dumps(value)}"]
+            options += ["--set", f"{key}={_toml(value)}"]
         return options
 
     def start_all(self) -> None:
@@ -103,3 +103,12 @@ class DockStage(Stage):
     def log(self) -> str:
         """Give the end of the agent's log."""
         return (self.folder / "agent.log").read_text()[-LOG_LETTERS:]
+
+
+def _toml(value: object) -> str:
+    """Give a value in TOML: that of JSON, but for tables."""
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{key} = {_toml(item)}" for key, item in value.items()) + "}"
+    if isinstance(value, list):
+        return "[" + ", ".join(map(_toml, value)) + "]"
+    return json.dumps(value)
