@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-WORDS = ("setup", "demo", "test", "check", "bench", "chaos", "install")
+WORDS = ("setup", "demo", "demo-dock", "test", "check", "bench", "chaos", "install")
 TOOLS = ("sh", "cat", "cksum", "sed", "sort", "wc", "dirname", "id", "uname", "rm", "env")
 
 
