@@ -56,6 +56,17 @@ def test_the_time_that_a_container_tells(tmp_path):
     assert probe(path).created == "2024-03-01T05:06:07.000000Z"
 
 
+def test_words_of_a_camera_in_another_encoding_do_not_matter(stock, tmp_path):
+    data = stock.original("h264-b").read_bytes()
+    place = data.index(b"Lavf", data.index(b"ilst"))
+    path, header, target = tmp_path / "gbk.mp4", tmp_path / "h.json", tmp_path / "out.mp4"
+    path.write_bytes(data[:place] + "执法".encode("gbk") + data[place + 4 :])
+    assert probe(path).is_playable
+    assert keep_header(path, header) == ""
+    (tmp_path / "broken.mp4").write_bytes(data[:-20_000])
+    assert rescue_in_child(tmp_path / "broken.mp4", header, target).why == ""
+
+
 @pytest.mark.parametrize("format_name", ["matroska", "mpegts", "mov"])
 def test_other_containers(format_name, stock, tmp_path):
     path = clips.rewritten(stock.original("h264"), tmp_path / "a", format_name)

@@ -42,7 +42,7 @@ def look(path: Path) -> dict[str, Any]:
     if told["zero_tail_bytes"] == told["size_bytes"]:
         return told | {"why": "nothing but zeros"}
     try:
-        with av.open(str(path), options=_OPTIONS) as container:
+        with av.open(str(path), options=_OPTIONS, metadata_errors="replace") as container:
             told |= _told(container)
             told |= _played(container, told["size_bytes"])
     except (av.error.FFmpegError, OSError, ValueError) as error:

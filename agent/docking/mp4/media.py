@@ -57,7 +57,9 @@ class Clip:
 
     def __enter__(self) -> Self:
         try:
-            self._container: InputContainer = av.open(str(self.path), options=_OPTIONS)
+            self._container: InputContainer = av.open(
+                str(self.path), options=_OPTIONS, metadata_errors="replace"
+            )
         except (av.error.FFmpegError, OSError, ValueError) as error:
             raise StorageError(f"{self.path}: {error}") from error
         streams: list[Any] = list(self._container.streams)

@@ -27,7 +27,7 @@ def decodes(path: Path, codec: Codec) -> bool:
     """Whether one of the first key frames decodes without any error, to its last byte."""
     tried = 0
     try:
-        with av.open(str(path)) as container:
+        with av.open(str(path), metadata_errors="replace") as container:
             stream = container.streams.video[0]
             for packet in container.demux(stream):
                 if packet.size == 0 or not packet.is_keyframe:
