@@ -13,10 +13,15 @@ from agent.roles.config import DockRole
 if TYPE_CHECKING:
     from sqlite3 import Connection
 
+    from agent.docking.bench import Pace, Tick
+    from agent.docking.ingest import Card, Taken
     from agent.docking.slip import Checked, Slip
     from agent.docking.tongues import Language
 
 T = TypeVar("T")
+
+KEYS, KEY_NAME = "keys", "device.key"
+LEAST_FREE = 0.5  # percent of the disk that is left free
 
 
 def load(file: Path, overrides: Sequence[str]) -> DockRole:
@@ -117,3 +122,43 @@ def _read(settings: DockRole, look: "Callable[[Connection], T]") -> T:
             return look(connection)
     except sqlite3.Error as error:
         raise StorageError(f"{database}: {error}") from error
+
+
+def ingest(card: "Card", out: Path, key_path: Path | None, pace: "Pace", tick: "Tick") -> "Taken":
+    """Bring a card or folder in by hand; gives what came of it.
+
+    Args:
+        card: what is brought in.
+        out: takes everything; made if it is not there.
+        key_path: of the key that signs; None: one within `out`, made at the first time.
+        pace: tells how far it is.
+        tick: called as it goes on, with the bytes done since.
+
+    Raises:
+        ConfigError: what is asked makes no sense, or the key cannot be read.
+        DeviceBusy: another run writes into the same folder.
+        SourceLost: the card went away.
+        StorageError: our own disk refuses.
+    """
+    from agent.core.clock import RealClock
+    from agent.core.schema import DEVICE_MIGRATIONS
+    from agent.core.store import Store
+    from agent.delivery.clockstate import kernel_clock
+    from agent.device import status
+    from agent.docking import ingest as by_hand
+    from agent.docking.config import CopyConfig
+    from agent.docking.intake import Custodian
+    from agent.evidence.keys import DeviceKey
+
+    by_hand.check(card, out)
+    clock = RealClock()
+    with status.alone(out):
+        key = DeviceKey.load_or_create(key_path or out / KEYS / KEY_NAME)
+        store = Store(out / app.DATABASE, DEVICE_MIGRATIONS, clock)
+        store.open()
+        try:
+            name = by_hand.BY_HAND
+            who = Custodian(name, name, out, store, key, clock, kernel_clock)
+            return by_hand.ingest(card, who, CopyConfig(keep_free_percent=LEAST_FREE), tick, pace)
+        finally:
+            store.close()

@@ -55,13 +55,18 @@ def redact(text: str) -> str:
     return _USERINFO.sub("", text)
 
 
-def setup(*, verbose: bool = False) -> None:
-    """Send the log to standard error, one line an entry, with UTC time."""
+def setup(*, verbose: bool = False, quiet: bool = False) -> None:
+    """Send the log to standard error, one line an entry, with UTC time.
+
+    Args:
+        verbose: also what is for developers.
+        quiet: only what is degraded, or needs a person.
+    """
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(_OneLine("%(asctime)s %(levelname)s %(name)s %(message)s"))
     root = logging.getLogger()
     root.handlers[:] = [handler]
-    root.setLevel(logging.DEBUG if verbose else logging.INFO)
+    root.setLevel(logging.DEBUG if verbose else logging.WARNING if quiet else logging.INFO)
 
 
 def _value(key: str, value: Any) -> str:

@@ -108,6 +108,30 @@ class Pace:
         return max(0, self.bytes_total - self.bytes_done) * seconds / done
 
 
+class FilesBench(Protocol):
+    """The parts that bring files in."""
+
+    @property
+    def rows(self) -> SlotRows:
+        """Dockings."""
+        ...
+
+    @property
+    def footage(self) -> FootageRows:
+        """Files."""
+        ...
+
+    @property
+    def ingest(self) -> Ingest:
+        """What copies and seals."""
+        ...
+
+    @property
+    def clock(self) -> Clock:
+        """Time."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class Bench:
     """The parts that all slots share."""

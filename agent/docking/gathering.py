@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from agent.core import log
 from agent.core.dock import Storage
 from agent.core.errors import Unsupported
-from agent.docking.bench import Bench, Copied, Pace, Surveyed, Tick
+from agent.docking.bench import Copied, FilesBench, Pace, Surveyed, Tick
 from agent.docking.codes import Code
 from agent.docking.footage import Footage, Found
 from agent.docking.slotrows import Docking
@@ -18,7 +18,7 @@ _READ_ERRORS, _CHANGES = "partial", {"grew", "shrank", "unstable"}
 class Gathering:
     """Brings the footage of one camera into the dock."""
 
-    def __init__(self, bench: Bench) -> None:
+    def __init__(self, bench: FilesBench) -> None:
         self._bench = bench
 
     def list(self, docking: Docking, storage: Storage, pace: Pace) -> Sequence[Footage]:
