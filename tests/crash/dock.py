@@ -4,8 +4,8 @@
 
 Broker, receiver and agent are processes; cards lie in folders and are put into slots and pulled
 out at random moments; the agent is killed with SIGKILL. In the end every byte that was ever on a
-card is still on it or in a sealed copy that its signature confirms, what left a card was signed for,
-and no file was sealed twice.
+card is still on it or in a sealed copy that its signature confirms, what left a card was signed
+for, and no file was sealed twice.
 """
 
 import argparse
