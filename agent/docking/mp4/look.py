@@ -45,7 +45,7 @@ def look(path: Path) -> dict[str, Any]:
         with av.open(str(path), options=_OPTIONS, metadata_errors="replace") as container:
             told |= _told(container)
             told |= _played(container, told["size_bytes"])
-    except (av.error.FFmpegError, OSError, ValueError) as error:
+    except (av.error.FFmpegError, OSError, ValueError, IndexError) as error:
         told["why"] = _text(getattr(error, "strerror", "") or str(error))
     return told | _cut(path, told)
 
