@@ -1,6 +1,7 @@
-"""`outpost dock`: what its slots show, which USB port is which slot."""
+"""`outpost dock` and `outpost report dock`: what people at a dock, or behind it, ask."""
 
 import argparse
+import json
 import re
 import sys
 import threading
@@ -9,13 +10,14 @@ from pathlib import Path
 from typing import Any
 
 from agent import dockdesk, portmap
-from agent.cli_words import EXIT_FAILED, EXIT_OK, command, config_options
+from agent.cli_words import EXIT_FAILED, EXIT_OK, command, config_options, print_table
 from agent.core.clock import RealClock
 from agent.core.config import NAME
 from agent.core.errors import ConfigError
 from agent.roles.config import DockRole
 
 WATCH_S = 1.0
+MOST_HOURS = 100_000
 LANGUAGES = ("en", "ru", "kk")
 
 
@@ -38,6 +40,15 @@ def add(words: Any) -> None:
     slip.add_argument("--check", metavar="TEXT", help="what was scanned off a receipt")
     slip.add_argument("--language", choices=LANGUAGES, help="else `dock.language`")
     watch.add_argument("--once", action="store_true", help="show them once and end")
+    reports = words.add_parser("report", help="how things stand", description="How things stand.")
+    below = reports.add_subparsers(metavar="WORD", required=True)
+    text = "cameras and officers that have not docked, footage that waits, what was set aside"
+    report = command(below, "dock", _report, text)
+    config_options(report)
+    report.add_argument("--hours", type=float, metavar="N", help="else `dock.not_docked_h`")
+    form = report.add_mutually_exclusive_group()
+    form.add_argument("--json", action="store_true")
+    form.add_argument("--csv", action="store_true", help="for a spreadsheet")
 
 
 def _learn(options: argparse.Namespace) -> int:
@@ -128,6 +139,27 @@ def _slip(options: argparse.Namespace) -> int:
     print(slips.code(slip))
     if options.qr is not None:
         dockdesk.draw(slips.code(slip), options.qr)
+    return EXIT_OK
+
+
+def _report(options: argparse.Namespace) -> int:
+    from agent.docking import reportlines  # noqa: PLC0415 - only here
+
+    if options.hours is not None and not 0 <= options.hours <= MOST_HOURS:
+        raise ConfigError(f"report dock: --hours {options.hours:g}; allowed: 0 to {MOST_HOURS}")
+    settings = dockdesk.load(options.config, options.set)
+    found = dockdesk.report(settings, options.hours)
+    if options.json:
+        print(json.dumps(found))
+    elif options.csv:
+        print(reportlines.table(found), end="")
+    else:
+        for heading, rows in reportlines.sections(found):
+            print(f"{heading}: {'' if rows else 'none'}".rstrip())
+            print_table(rows)
+            print()
+        for note in reportlines.notes(found):
+            print(note)
     return EXIT_OK
 
 

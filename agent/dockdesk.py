@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from agent import app
 from agent.core.errors import ConfigError, StorageError
+from agent.core.wire import Json
 from agent.roles.config import DockRole
 
 if TYPE_CHECKING:
@@ -91,6 +92,26 @@ def check_slip(settings: DockRole, scanned: str) -> "Checked":
     from agent.docking import slip as slips
 
     return _read(settings, lambda it: slips.check(it, settings.state_dir, settings.device, scanned))
+
+
+def report(settings: DockRole, hours: float | None) -> Json:
+    """Give how footage and cameras stand; without officers' names if the site hides them.
+
+    Raises:
+        StorageError: the dock has never run.
+    """
+    import shutil
+
+    from agent.core.clock import RealClock
+    from agent.docking import report as reports
+
+    def look(connection: "Connection") -> Json:
+        space = shutil.disk_usage(settings.state_dir)
+        now = reports.Now(RealClock().utc_ns(), space.free, space.total)
+        return reports.report(connection, settings.dock, now, hours)
+
+    found = _read(settings, look)
+    return reports.hide(found) if settings.dock.officers.names_hidden else found
 
 
 def draw(text: str, path: Path) -> None:

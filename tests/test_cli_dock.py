@@ -194,3 +194,20 @@ def test_the_code_of_a_slip_is_drawn(docked, tmp_path, capsys):
     assert {seen(tmp_path / "slip.png", scale) for scale in (1, 0.75, 0.6, 0.5)} - {""} == {scanned}
     assert cli.main([*words, str(tmp_path / "slip.pdf")]) == 78
     assert cli.main([*words, str(tmp_path / "no" / "slip.svg")]) == 78
+
+
+def test_a_report_as_text_json_and_csv(docked, capsys):
+    words = ["report", "dock", "--config", str(docked)]
+    assert cli.main([*words, "--hours", "1"]) == 0
+    shown = capsys.readouterr().out
+    assert "Cameras not docked for 1 h: none\n" in shown, "it hangs there still"
+    assert "Footage that waits:\ncamera" in shown
+    assert cli.main([*words, "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert [row["for_receipt_files"] for row in found["waiting"]] == [1]
+    assert cli.main([*words, "--csv"]) == 0
+    assert capsys.readouterr().out.startswith(
+        "about,camera,officer,code,files,mb,since_utc,what\r\n"
+    )
+    assert cli.main([*words, "--hours", "-1"]) == 78
+    assert cli.main([*words, "--set", "state_dir=/nowhere"]) == 1

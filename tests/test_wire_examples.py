@@ -115,7 +115,16 @@ def test_every_topic_of_the_code_stands_in_the_table():
             topic.removeprefix(topics.root + "/").replace("+", "<fid>")
             for topic in topics.file_down
         ),
-        *("birth", "death", "beat", "state/<name>", "event/<kind>", "time", "position"),
+        *(
+            "birth",
+            "death",
+            "beat",
+            "state/<name>",
+            "event/<kind>",
+            "time",
+            "position",
+            "report/dock",
+        ),
         *("command/<id>", "command/<id>/status", "gap/file", "want/store", "want/receiver_key"),
         "backfill/<kind>",
         *(f"file/<fid>/{part}" for part in ("offer", "done", "<offset>")),

@@ -47,11 +47,13 @@ SCHEMAS = (
     "time",
     "position",
     "dock_session",
+    "dock_report",
 )
 BODIES: Mapping[str, str] = {  # first part of a message's kind: the schema of its body
     **{name: name for name in ("event", "state", "beat", "birth", "time", "position")},
     "command": "command_status",
     "gap": "file_gap",
+    "report": "dock_report",
 }
 
 Json = dict[str, Any]

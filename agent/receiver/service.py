@@ -53,6 +53,7 @@ UP = (
     "state/+",
     "event/+",
     "gap/+",
+    "report/+",
     "backfill/+",
     "command/+/status",
     "file/+/+",

@@ -23,6 +23,7 @@ from agent.docking.holds import Holds
 from agent.docking.intake import Custodian, Intake
 from agent.docking.keeper import Keeper
 from agent.docking.officers import Officers
+from agent.docking.reporter import Reporter
 from agent.docking.rescuer import Rescuer
 from agent.docking.slot import SlotWorker
 from agent.docking.slotrows import SlotRows
@@ -65,8 +66,12 @@ def build(kit: DockKit) -> Supervisor:
         schedule=lambda: spine.meter.figures() if spine.meter.is_set else {},
     )
     keeper = Keeper(config.dock.keep, config.state_dir, store, clock, kit.note_custody)
+    reporter = Reporter(
+        config.dock, config.state_dir, store, clock, bench.is_clock_good, spine.outbox.put_in
+    )
     workers: list[Worker] = [
         *slots,
+        reporter,
         keeper,
         *([rescuer] if config.dock.copy.rescue else []),
         *spine.workers(),
