@@ -275,8 +275,8 @@ def check(dock, clock, hanging, plugs) -> None:
 
 
 needs_events = pytest.mark.skipif(
-    os.geteuid() != 0 or not Path("/sys/block/loop0/uevent").exists(),
-    reason="synthetic kernel events need root and a loop device",
+    not os.access("/sys/block/loop0/uevent", os.W_OK),
+    reason="synthetic kernel events need root, a loop device and /sys to be writable",
 )
 
 
