@@ -38,10 +38,11 @@ ROLES: Mapping[str, type[DeviceRole]] = {"camera": CameraRole, "dock": DockRole}
 INSPECT_TOPICS = box.TOPICS
 DATABASE = "outpost.db"
 KEY = Path("keys") / "device.key"
-GROUPS = ("driver", "rule", "dock", "link")
+GROUPS = ("driver", "rule", "dock", "link", "badge")
 DOCKS = ("folder_dock", "usb_dock")  # drivers that give slots
 LINKS = ("bodycam_serial",)  # drivers that speak to body cameras
-INSTRUMENTS = frozenset({"gps", *DOCKS, *LINKS})  # they give no picture
+BADGES = ("badge_reader",)
+INSTRUMENTS = frozenset({"gps", *DOCKS, *LINKS, *BADGES})  # they give no picture
 RECEIVER_KEY = "receiver.key"
 MIB = 1 << 20
 URL_SCHEMES = ("rtsp://", "rtsps://")
@@ -76,7 +77,7 @@ def load_camera(
 
 def kinds(group: str) -> Mapping[str, Callable[[], type]]:
     """Give the kinds of a group, such as `rule`, each with a loader of its configuration."""
-    groups = {"driver": _driver_names(), "dock": DOCKS, "link": LINKS}
+    groups = {"driver": _driver_names(), "dock": DOCKS, "link": LINKS, "badge": BADGES}
     if group in groups:
         return {name: partial(_driver_config, name) for name in groups[group]}
     return analytics.kinds()
@@ -142,7 +143,8 @@ def _supervisor(settings: DeviceRole, parts: Any, analysis_argv: Sequence[str]) 
         from agent.roles.kit import DockKit
 
         hardware = _dock(settings, parts["clock"])
-        return dock_role.build(DockKit(config=settings, dock=hardware, **parts))
+        badges = _badges(settings, parts["clock"])
+        return dock_role.build(DockKit(config=settings, dock=hardware, badges=badges, **parts))
     if not isinstance(settings, CameraRole):
         raise ConfigError(f"role: {settings.role!r}; allowed: {', '.join(ROLES)}")
     from agent.roles import camera as camera_role
@@ -151,6 +153,14 @@ def _supervisor(settings: DeviceRole, parts: Any, analysis_argv: Sequence[str]) 
     sources = {item.id: source(item.main, parts["clock"]) for item in settings.cameras}
     kit = CameraKit(config=settings, sources=sources, analysis_argv=analysis_argv, **parts)
     return camera_role.build(kit)
+
+
+def _badges(settings: DockRole, clock: Clock) -> Any:
+    """Give the reader of badges, None if the dock has none."""
+    reader = settings.dock.officers.reader
+    if reader is None:
+        return None
+    return importlib.import_module(f"drivers.{reader.kind}").build(reader.settings, clock)
 
 
 def _dock(settings: DockRole, clock: Clock) -> Any:
@@ -348,31 +358,6 @@ def _bulk(options: Any) -> "BulkConfig | None":
         options.s3_key,
         options.bulk_over << 20,
     )
-
-
-def dictionary(options: Any) -> tuple[int, int]:
-    """Make a dictionary for batches; gives of how many messages, and its size in bytes.
-
-    Args:
-        options: config, store, samples, out and size_kib as the command line has them.
-    """
-    from agent.core.files import write_atomic
-    from agent.delivery import dictionary as trainer
-    from agent.receiver.index import FILE_NAME
-
-    if options.samples is not None:
-        samples = trainer.of_file(options.samples)
-    elif options.store is not None:
-        samples = trainer.of_centre(options.store / FILE_NAME)
-    else:
-        state_dir = load_config(options.config, check_files=False).state_dir
-        samples = trainer.of_device(state_dir / DATABASE)
-    content = trainer.train(samples, options.size_kib << 10)
-    try:
-        write_atomic(options.out, content)
-    except OSError as error:
-        raise ConfigError(f"dictionary: --out {options.out}: {error.strerror}") from error
-    return len(samples), len(content)
 
 
 def receiver_status(store_dir: Path) -> Mapping[str, Sequence[Mapping[str, Any]]]:

@@ -264,7 +264,9 @@ def _receive(options: argparse.Namespace) -> int:
 def _dictionary(options: argparse.Namespace) -> int:
     if not 1 <= options.size_kib <= MOST_DICTIONARY_KIB:
         raise ConfigError(f"dictionary: --size-kib: allowed: 1 to {MOST_DICTIONARY_KIB}")
-    samples, size_bytes = app.dictionary(options)
+    from agent import orders  # noqa: PLC0415 - only here
+
+    samples, size_bytes = orders.dictionary(options)
     print(f"{options.out}: {size_bytes} bytes, made of {samples} messages")
     return EXIT_OK
 

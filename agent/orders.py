@@ -86,6 +86,31 @@ def command(options: Any, word: str, args: Json) -> Json | None:
     return ordering.send(session, Topics(options.site, options.device), order, clock, options.wait)
 
 
+def dictionary(options: Any) -> tuple[int, int]:
+    """Make a dictionary for batches; gives of how many messages, and its size in bytes.
+
+    Args:
+        options: config, store, samples, out and size_kib as the command line has them.
+    """
+    from agent.core.files import write_atomic
+    from agent.delivery import dictionary as trainer
+    from agent.receiver.index import FILE_NAME
+
+    if options.samples is not None:
+        samples = trainer.of_file(options.samples)
+    elif options.store is not None:
+        samples = trainer.of_centre(options.store / FILE_NAME)
+    else:
+        state_dir = app.load_config(options.config, check_files=False).state_dir
+        samples = trainer.of_device(state_dir / app.DATABASE)
+    content = trainer.train(samples, options.size_kib << 10)
+    try:
+        write_atomic(options.out, content)
+    except OSError as error:
+        raise ConfigError(f"dictionary: --out {options.out}: {error.strerror}") from error
+    return len(samples), len(content)
+
+
 def utc_ms(text: str) -> int:
     """Read a moment: `now`, or ISO 8601, UTC where it names no zone.
 

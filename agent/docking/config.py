@@ -21,6 +21,14 @@ class FleetCamera:
 
 
 @dataclass(frozen=True, slots=True)
+class Badge:
+    """A badge and its holder."""
+
+    badge: Annotated[str, Doc("What the reader says of it"), PERSON]
+    officer: Annotated[str, Doc("Whose it is"), PERSON]
+
+
+@dataclass(frozen=True, slots=True)
 class OfficersConfig:
     """Who carries which camera."""
 
@@ -30,6 +38,14 @@ class OfficersConfig:
             "fixed: by `dock.fleet`, else by the camera; pool: whoever holds a badge to the reader"
         ),
     ] = "fixed"
+    reader: Annotated[
+        Kinded | None, Doc("Badge reader of a pool; none: there is none"), Kind("badge", "driver")
+    ] = None
+    badges: Annotated[
+        tuple[Badge, ...],
+        Doc("Whose badge is whose; empty: a badge says its officer"),
+        Length(0, 10_000),
+    ] = ()
     take_s: Annotated[float, Doc("How long a slot says Take after a badge"), Range(5, 600)] = 60.0
     names_hidden: Annotated[bool, Doc("Whether views and pages leave officers out")] = False
 

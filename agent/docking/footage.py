@@ -216,12 +216,16 @@ class FootageRows:
 
     def probed(self, item: Footage, *, is_playable: bool, duration_ms: int | None) -> None:
         """Write whether a player opens a file."""
-        self._store.write(
-            lambda connection: connection.execute(
+
+        def change(connection: sqlite3.Connection) -> None:
+            connection.execute(
                 "UPDATE footage SET is_playable = ?, duration_ms = ? WHERE id = ? OR same_as = ?",
                 (is_playable, duration_ms, item.id, item.id),
             )
-        )
+            if item.is_video and not is_playable:
+                _flag_in(connection, item.id, UNPLAYABLE)
+
+        self._store.write(change)
 
     def rescued(self, original: Footage, file: SealedFile) -> None:
         """Write down the playable copy of a broken file, and have it go to the centre."""

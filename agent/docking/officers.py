@@ -22,6 +22,7 @@ class Officers:
         self._mode = config.officers.mode
         self._take_ns = round(config.officers.take_s * NS_PER_S)
         self._fleet = {camera_name(item.serial): item.officer for item in config.fleet}
+        self._badges = {item.badge: item.officer for item in config.officers.badges}
         self._store = store
         self._clock = clock
         self._custody = custody
@@ -50,11 +51,15 @@ class Officers:
             return assigned, "assigned"
         return (by_camera, "camera") if by_camera else UNKNOWN
 
-    def badge(self, officer: str, ready: Mapping[str, int]) -> str:
-        """Choose a camera for the holder of a badge: the fullest that is ready.
+    def holder(self, badge: str) -> str:
+        """Give whose badge it is; empty: nobody's that we know."""
+        return self._badges.get(badge, "") if self._badges else badge
+
+    def call(self, officer: str, ready: Mapping[str, int]) -> str:
+        """Choose a camera for an officer: the fullest that is ready.
 
         Args:
-            officer: what the badge says.
+            officer: who held a badge to the reader.
             ready: charge in percent by slot, of cameras that may be taken; -1: not known.
 
         Returns:

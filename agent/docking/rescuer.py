@@ -16,7 +16,7 @@ from agent.core.errors import IntegrityError
 from agent.docking import headers, probe
 from agent.docking.confined import Tick
 from agent.docking.derivative import seal_rescued
-from agent.docking.footage import RESCUE_SETTLED, UNPLAYABLE, Footage, FootageRows
+from agent.docking.footage import RESCUE_SETTLED, Footage, FootageRows
 from agent.docking.intake import PARTS, Custodian
 from agent.docking.slotrows import SlotRows
 
@@ -66,7 +66,6 @@ class Rescuer:
         found = probe.probe(path, tick)
         self._footage.probed(item, is_playable=found.is_playable, duration_ms=found.duration_ms)
         if not found.is_playable:
-            self._footage.flag(item.id, UNPLAYABLE)
             _log.warning("recording does not play", footage_id=item.id, reason=found.why)
             return
         kept = headers.header_path(self._who.state_dir, *self._model(item), found)

@@ -9,7 +9,7 @@ import sqlite3
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 
-from agent.core import wire
+from agent.core import log, wire
 from agent.core.errors import IntegrityError, ReceiptInvalid
 from agent.delivery.ledger import Tell
 from agent.device import mended
@@ -27,6 +27,7 @@ from agent.docking.reporter import Reporter
 from agent.docking.rescuer import Rescuer
 from agent.docking.slot import SlotWorker
 from agent.docking.slotrows import SlotRows
+from agent.docking.states import Word
 from agent.docking.wipe import Checks, Wiper
 from agent.evidence import receipt
 from agent.roles import dockwords
@@ -36,6 +37,8 @@ from agent.roles.spine import Spine
 from agent.supervisor import Supervisor, Worker
 
 NO_CLOCK = "none"
+
+_log = log.get(__name__)
 
 
 def build(kit: DockKit) -> Supervisor:
@@ -66,11 +69,14 @@ def build(kit: DockKit) -> Supervisor:
         schedule=lambda: spine.meter.figures() if spine.meter.is_set else {},
     )
     keeper = Keeper(config.dock.keep, config.state_dir, store, clock, kit.note_custody)
+    if kit.badges is not None:
+        kit.badges.listen(partial(_badge, kit, bench))
     reporter = Reporter(
         config.dock, config.state_dir, store, clock, bench.is_clock_good, spine.outbox.put_in
     )
     workers: list[Worker] = [
         *slots,
+        *([kit.badges] if kit.badges is not None else []),
         reporter,
         keeper,
         *([rescuer] if config.dock.copy.rescue else []),
@@ -135,6 +141,27 @@ def _note(kit: DockKit, kind: str, subject: str, detail: Mapping[str, object]) -
     return kit.store.write(lambda connection: kit.note_custody(connection, kind, subject, detail))
 
 
+def _badge(kit: DockKit, bench: Bench, badge: str) -> None:
+    """Call the holder of a badge to a camera that may be taken."""
+    officer = bench.officers.holder(badge)
+    if not officer:
+        _log.warning("a badge that is nobody's")
+        return
+    slots = view.slots(kit.store, kit.dock.slots, kit.config.dock, _live(kit, bench))
+    ready = {
+        item.slot: -1 if item.battery_percent is None else item.battery_percent
+        for item in slots
+        if item.word is Word.READY
+    }
+    slot = bench.officers.call(officer, ready)
+    _note(kit, "badge.read", officer, {"slot": slot, "ready": sorted(ready)})
+    _log.info("badge", slot=slot or "none is ready")
+
+
+def _live(kit: DockKit, bench: Bench) -> view.Live:
+    return view.Live(kit.clock, bench.officers.called, bench.paces)
+
+
 def _tell_nothing(_connection: sqlite3.Connection, _tell: Tell) -> int:
     """A dock has no events of its own: its files and lists are offered again by their transfers."""
     return 0
@@ -191,7 +218,7 @@ def _is_held(kit: DockKit, item: Footage) -> bool:
 
 
 def _status(kit: DockKit, spine: Spine, facts: Facts, bench: Bench) -> Mapping[str, object]:
-    live = view.Live(kit.clock, bench.officers.called, bench.paces)
+    live = _live(kit, bench)
     slots = view.slots(kit.store, kit.dock.slots, kit.config.dock, live)
     return {
         "device": kit.config.device,

@@ -3,6 +3,7 @@
 import sqlite3
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 from agent import __version__
 from agent.core.clock import Clock
@@ -59,9 +60,18 @@ class Kit:
         }
 
 
+class BadgeReader(Worker, Protocol):
+    """A worker that tells every badge that is held to it."""
+
+    def listen(self, hear: Callable[[str], object]) -> None:
+        """Have badges told to `hear`."""
+        ...
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DockKit(Kit):
     """What a dock has besides."""
 
     config: DockRole
     dock: Dock
+    badges: BadgeReader | None = None
