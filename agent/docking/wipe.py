@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from agent.core import log
 from agent.core.clock import NS_PER_S, Clock
 from agent.core.dock import Storage
-from agent.core.errors import IntegrityError, StorageError
+from agent.core.errors import IntegrityError, ReceiptInvalid, StorageError
 from agent.docking.bench import Tick
 from agent.docking.codes import Code
 from agent.docking.config import WipeConfig
@@ -118,6 +118,8 @@ class Wiper:
             checks.sealed(item, tick)
             code = Code.CHANGED
             checks.compare(storage, item, tick)
+        except ReceiptInvalid as error:
+            return Code.RECEIPT_WRONG, str(error)
         except IntegrityError as error:
             return code, str(error)
         return "", ""

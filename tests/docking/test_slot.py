@@ -161,6 +161,7 @@ def test_a_receipt_that_is_not_for_it_wipes_nothing(side, camera, changes, why):
     side.rest()
     assert len(camera.files()) == 2
     assert all(why in row["kept_because"] for row in side.footage().values()), side.footage()
+    assert side.state() == ("quarantine", "D-26"), "no honest centre makes such a receipt"
 
 
 def test_one_copy_at_the_centre_is_not_enough_where_two_are_asked_for(tmp_path, camera):

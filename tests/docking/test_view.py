@@ -1,6 +1,8 @@
 """What stands at a slot, from rows: the word, the colour, and whether the footage is safe."""
 
 import json
+import re
+from pathlib import Path
 
 import pytest
 
@@ -184,3 +186,13 @@ def test_every_code_has_its_words_and_every_word_its_tongues():
         assert all(words)
         assert len(set(words)) == len(words), "no two words are the same"
         assert all(tongues.text(language, key) for key in tongues.TEXTS)
+
+
+def test_the_page_has_every_code_every_word_and_every_key(filled):
+    page = (Path(__file__).parents[2] / "docs" / "DOCK.md").read_text()
+    rows = re.findall(r"^\| `(D-\d\d)` \| (.*?) \| (.*?) \|$", page, re.MULTILINE)
+    assert rows == [(str(code), MEANINGS[code].sentence, MEANINGS[code].cure) for code in Code]
+    for said in tongues.WORDS.values():
+        assert f"| {' | '.join(said)} |" in page
+    for key in seen(filled).document():
+        assert f"`{key}`" in page
