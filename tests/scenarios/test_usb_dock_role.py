@@ -52,8 +52,11 @@ settle_s = 1.0
 driver = "bodycam_serial"
 timeout_s = 2.0
 """
-        text = (ROOT / "configs" / "dock.toml").read_text()
-        text = re.sub(r"\[dock\.hardware\]\n.*?\n\n", hardware + "\n", text, flags=re.DOTALL)
+        text = (ROOT / "configs" / "dock.toml").read_text() + "\n"
+        text = re.sub(r"\[dock\.link\][^\n]*\n.*?\n\n", "", text, flags=re.DOTALL)
+        text = re.sub(
+            r"\n\[dock\.hardware\][^\n]*\n.*?\n\n", "\n" + hardware + "\n", text, flags=re.DOTALL
+        )
         self.file = self.folder / "dock.toml"
         self.file.write_text(text)
         self.tree = UsbTree(self.folder / "sys")
@@ -88,9 +91,11 @@ timeout_s = 2.0
 def stage(tmp_path):
     made = UsbStage(tmp_path, "embedded", free_port())
     made.prepare()
-    made.start_all()
-    yield made
-    made.clear()
+    try:
+        made.start_all()
+        yield made
+    finally:
+        made.clear()
 
 
 def films(folder, seed, count=3):
