@@ -48,6 +48,7 @@ class Reporter:
 
     def run(self, stop: threading.Event, progress: Callable[[], None]) -> None:
         """See `Worker.run`."""
+        self.look()
         while not self._clock.wait(stop, LOOK_S):
             progress()
             self.look()

@@ -3,8 +3,9 @@
 import hashlib
 import json
 import random
+import sqlite3
 import time
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 
 import av
 import pytest
@@ -45,6 +46,24 @@ def card(folder, serial, files=3, size=400_000):
     return made
 
 
+def people_see_that_it_is_at_the_centre(stage):
+    now = stage.seen("1")
+    assert (now["word"], now["colour"], now["footage"]) == ("Ready", "green", "at_centre")
+    assert (now["files_done"], now["files_total"]) == (3, 3)
+    shown = stage.text("dock", "watch", "--once", *stage.config())
+    assert "at the centre" in shown
+    slip = stage.text("dock", "slip", "bc0001", *stage.config()).splitlines()
+    assert "AT THE CENTRE SINCE" in slip
+    said = stage.text("dock", "slip", "--check", slip[-1], *stage.config())
+    assert said.startswith("true; now: all at the centre")
+    found = stage.json("report", "dock", "--json", *stage.config())
+    assert found["waiting"] == []
+    assert found["last_receipt_utc_ms"] is not None
+    query = "SELECT count(*) FROM message WHERE kind = 'report/dock'"
+    with closing(sqlite3.connect(stage.store / "receiver.db")) as connection:
+        assert connection.execute(query).fetchone() == (1,)
+
+
 def test_a_card_is_docked_signed_for_and_wiped(stage, tmp_path):
     camera = card(tmp_path, "BC0001")
     camera.plug(stage.slot["1"])
@@ -57,6 +76,7 @@ def test_a_card_is_docked_signed_for_and_wiped(stage, tmp_path):
     words = ["--json", "--key", str(stage.device_key), "--receiver-key", str(stage.pinned)]
     report = stage.json("verify", str(stage.store / "plaza" / "dock-0001"), *words)
     assert report["ok"], report
+    people_see_that_it_is_at_the_centre(stage)
     camera.pull()
     stage.wait("1", "empty")
 
