@@ -9,7 +9,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from agent import dockdesk, portmap
+from agent import dockdesk, orders, portmap
 from agent.cli_words import EXIT_FAILED, EXIT_OK, command, config_options, print_table
 from agent.core.clock import RealClock
 from agent.core.config import NAME
@@ -40,6 +40,7 @@ def add(words: Any) -> None:
     slip.add_argument("--check", metavar="TEXT", help="what was scanned off a receipt")
     slip.add_argument("--language", choices=LANGUAGES, help="else `dock.language`")
     watch.add_argument("--once", action="store_true", help="show them once and end")
+    _add_allow(below)
     reports = words.add_parser("report", help="how things stand", description="How things stand.")
     below = reports.add_subparsers(metavar="WORD", required=True)
     text = "cameras and officers that have not docked, footage that waits, what was set aside"
@@ -49,6 +50,22 @@ def add(words: Any) -> None:
     form = report.add_mutually_exclusive_group()
     form.add_argument("--json", action="store_true")
     form.add_argument("--csv", action="store_true", help="for a spreadsheet")
+
+
+def _add_allow(below: Any) -> None:
+    text = "let a full camera be wiped in a long outage, on the word of two disks"
+    allow = command(below, "allow-wipe", _allow_wipe, text)
+    config_options(allow)
+    allow.add_argument("session", metavar="SESSION", help="its id, as slips show it")
+    allow.add_argument("--reason", required=True, metavar="TEXT", help="kept in the custody log")
+    allow.add_argument("--by", required=True, metavar="NAME", help="which supervisor; kept as well")
+
+
+def _allow_wipe(options: argparse.Namespace) -> int:
+    args = {"session": options.session, "reason": options.reason}
+    orders.order(options.config, options.set, "dock.allow_wipe", args, options.by)
+    _say(f"allowed for {options.session}, once the conditions of docs/DOCK.md hold")
+    return EXIT_OK
 
 
 def _learn(options: argparse.Namespace) -> int:

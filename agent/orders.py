@@ -12,7 +12,7 @@ from agent import app
 from agent.core.clock import RealClock
 from agent.core.errors import ConfigError, StorageError
 from agent.core.wire import Json
-from agent.roles.config import CameraRole, DeviceRole
+from agent.roles.config import CameraRole, DeviceRole, DockRole
 
 
 def order(file: Path, overrides: Sequence[str], word: str, args: Json, by: str) -> Json:
@@ -151,7 +151,7 @@ def _done_here(settings: DeviceRole, request: Any) -> Json:
     from agent.device import requests
     from agent.device.quarantine import Quarantine
     from agent.evidence import custody
-    from agent.roles import fileorders
+    from agent.roles import dockwords, fileorders
     from agent.roles.keepsakes import box_words
     from agent.vision.hold import Keepsakes
 
@@ -167,6 +167,8 @@ def _done_here(settings: DeviceRole, request: Any) -> Json:
         if isinstance(settings, CameraRole):
             cameras = [camera.id for camera in settings.cameras]
             kept.update(box_words(Keepsakes(store, clock, note, cameras)))
+        if isinstance(settings, DockRole):
+            kept.update(dockwords.words_of(settings, store, clock, note))
         # The number of the agent's last start: one of our own would be a start without a birth.
         topics = Topics(settings.site, settings.device)
         outbox = Outbox(store, topics, clock, _last_boot(store))

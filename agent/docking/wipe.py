@@ -1,8 +1,9 @@
 """Wiping a camera: file by file, each only when everything says that it is safe elsewhere.
 
-The conditions, all of them: the centre's receipt for its very bytes, signed by a pinned key and for
-enough copies; our own sealed copy still hashing to what was signed; the camera's file still the one
-that was copied; no quarantine, no rescue under way, no hold; old enough. Nothing is ever formatted.
+The conditions, all of them: the centre's receipt for its very bytes, signed by a pinned key and
+for enough copies (or, where a site allows it in a long outage, a second disk); our own sealed copy
+still hashing to what was signed; the camera's file still the one that was copied; no quarantine, no
+rescue under way, no hold; old enough. Nothing is ever formatted.
 """
 
 from collections.abc import Callable, Sequence
@@ -16,6 +17,7 @@ from agent.docking.bench import Tick
 from agent.docking.codes import Code
 from agent.docking.config import WipeConfig
 from agent.docking.footage import Footage, FootageRows
+from agent.docking.secondcopy import SecondCopy
 from agent.docking.slotrows import Docking
 
 HOUR_NS = 3600 * NS_PER_S
@@ -41,6 +43,8 @@ class Checks:
     sealed: Callable[[Footage, Tick], None]  # our own copy, hashed again; IntegrityError
     compare: Compare
     is_held: Callable[[Footage], bool]
+    second: SecondCopy
+    free_percent: Callable[[str], float | None]  # of the medium in a slot, as it was seen last
     remove: Remove
 
 
@@ -75,7 +79,9 @@ class Wiper:
         if not self._config.enabled or docking.quarantine:
             return ()
         files = self._rows.of_session(docking.id)
-        return [item for item in files if self._is_due(item)]
+        free_percent = self._checks.free_percent(docking.slot)
+        is_open = self._checks.second.is_open(docking, free_percent)
+        return [item for item in files if self._is_due(item, is_open=is_open)]
 
     def wipe(self, docking: Docking, storage: Storage, tick: Tick) -> Outcome:
         """Delete what may go, one after the other, each written down before.
@@ -97,9 +103,10 @@ class Wiper:
             self._delete(storage, cleared, outcome)
         return outcome
 
-    def _is_due(self, item: Footage) -> bool:
+    def _is_due(self, item: Footage, *, is_open: bool) -> bool:
         flags = set(item.flag_list)
-        if item.here != "receipted" or item.there != "yes" or item.kept_because:
+        is_safe = item.here == "receipted" or (is_open and item.here == "sealed")
+        if not is_safe or item.there != "yes" or item.kept_because:
             return False
         if flags & NEVER or (self._awaits_rescue and _is_open(item, flags)):
             return False
@@ -113,7 +120,10 @@ class Wiper:
             return "", "it is held"
         code: str = ""
         try:
-            checks.receipts(item)
+            if item.here == "receipted":
+                checks.receipts(item)
+            else:
+                checks.second.ensure(item)
             code = Code.COPY_DAMAGED
             checks.sealed(item, tick)
             code = Code.CHANGED

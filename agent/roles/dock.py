@@ -25,6 +25,7 @@ from agent.docking.keeper import Keeper
 from agent.docking.officers import Officers
 from agent.docking.reporter import Reporter
 from agent.docking.rescuer import Rescuer
+from agent.docking.secondcopy import SecondCopy
 from agent.docking.slot import SlotWorker
 from agent.docking.slotrows import SlotRows
 from agent.docking.states import Word
@@ -74,6 +75,7 @@ def build(kit: DockKit) -> Supervisor:
     reporter = Reporter(
         config.dock, config.state_dir, store, clock, bench.is_clock_good, spine.outbox.put_in
     )
+    words = {**dockwords.box_words(holds, _second_copy(kit)), **spine.box_words()}
     workers: list[Worker] = [
         *slots,
         *([kit.badges] if kit.badges is not None else []),
@@ -81,7 +83,7 @@ def build(kit: DockKit) -> Supervisor:
         keeper,
         *([rescuer] if config.dock.copy.rescue else []),
         *spine.workers(),
-        Requests(config.state_dir, {**dockwords.box_words(holds), **spine.box_words()}, clock),
+        Requests(config.state_dir, words, clock),
         *kit.instruments,
         Telemetry(spine.outbox.put, facts, clock, config.telemetry),
         StatusFile(
@@ -124,7 +126,7 @@ def _slots(
         note=partial(_note, kit),
         is_clock_good=lambda: clock_state()["source"] != NO_CLOCK,
     )
-    checks = _checks(kit, intake, footage)
+    checks = _checks(kit, intake, bench)
     awaits = config.dock.copy.rescue
     wiper = Wiper(config.dock.wipe, footage, checks, clock, awaits_rescue=awaits)
     return [SlotWorker(name, bench, wiper) for name in kit.dock.slots], bench
@@ -171,13 +173,15 @@ def _no_counters(camera: str) -> Counters:
     raise KeyError(camera)
 
 
-def _checks(kit: DockKit, intake: Intake, footage: FootageRows) -> Checks:
+def _checks(kit: DockKit, intake: Intake, bench: Bench) -> Checks:
     is_full = kit.config.dock.wipe.compare == "full"
     return Checks(
-        receipts=lambda item: _check_receipts(kit, footage, item),
+        receipts=lambda item: _check_receipts(kit, bench.footage, item),
         sealed=lambda item, _tick: intake.check_sealed(item),
         compare=lambda storage, item, tick: intake.compare(storage, item, tick, is_full=is_full),
         is_held=lambda item: _is_held(kit, item),
+        second=_second_copy(kit),
+        free_percent=lambda slot: bench.paces[slot].free_percent if slot in bench.paces else None,
         remove=lambda storage, name: inventory.remove(storage.root, name),
     )
 
@@ -206,6 +210,11 @@ def _check_receipt(kit: DockKit, found: Mapping[str, object]) -> None:
             f"file {found['fid']}: the centre has {document['copies']} copies;"
             f" dock.wipe.min_copies: {least}"
         )
+
+
+def _second_copy(kit: DockKit) -> SecondCopy:
+    config = kit.config
+    return SecondCopy(config.dock.wipe, config.state_dir, kit.store, kit.clock, kit.note_custody)
 
 
 def _is_held(kit: DockKit, item: Footage) -> bool:

@@ -1,12 +1,17 @@
-"""Holds at a dock as words: of the centre's signed commands, and of people at the dock."""
+"""What may be asked of a dock: by the centre's signed commands, and by people beside it."""
 
 from collections.abc import Mapping
 
 from agent.core import wire
+from agent.core.clock import Clock
+from agent.core.store import Store
 from agent.core.wire import Json
 from agent.device import commands, requests
 from agent.device.requests import Request
+from agent.docking.footage import Custody
 from agent.docking.holds import BY_CENTRE, Holds
+from agent.docking.secondcopy import SecondCopy
+from agent.roles.config import DockRole
 
 
 def centre_words(holds: Holds) -> Mapping[str, commands.Word]:
@@ -23,7 +28,7 @@ def centre_words(holds: Holds) -> Mapping[str, commands.Word]:
     return {"hold": place, "release": release}
 
 
-def box_words(holds: Holds) -> Mapping[str, requests.Do]:
+def box_words(holds: Holds, second: SecondCopy) -> Mapping[str, requests.Do]:
     """Give the words of people at the dock."""
 
     def place(request: Request) -> Json:
@@ -34,7 +39,20 @@ def box_words(holds: Holds) -> Mapping[str, requests.Do]:
         holds.release(name, reason, request.by, _via(request))
         return {"hold": name}
 
-    return {"hold": place, "release": release}
+    def allow(request: Request) -> Json:
+        session, reason = (str(request.args.get(key, "")) for key in ("session", "reason"))
+        second.allow(session, reason, request.by)
+        return {"session": session}
+
+    return {"hold": place, "release": release, "dock.allow_wipe": allow}
+
+
+def words_of(
+    config: DockRole, store: Store, clock: Clock, custody: Custody
+) -> Mapping[str, requests.Do]:
+    """Give the words of people at the dock for a dock that is not running."""
+    second = SecondCopy(config.dock.wipe, config.state_dir, store, clock, custody)
+    return box_words(Holds(store, clock, custody), second)
 
 
 def _by(command_id: str) -> str:

@@ -3,12 +3,14 @@
 import base64
 import json
 import os
+import shutil
 from pathlib import Path
 
 import pytest
 
 from agent.core import wire
 from agent.evidence import verify
+from agent.roles import dock as dock_role
 from tests.docking.dockside import Camera, Dockside
 
 
@@ -303,3 +305,66 @@ def test_a_list_that_was_changed_is_seen(side, camera):
     report = verify.verify(side.state_dir / "sessions", side.key)
     assert not report.ok
     assert any("session.json" in item.what and "signature" in item.wrong for item in report.checks)
+
+
+def test_a_centre_that_is_away_for_five_days_costs_nothing(side, tmp_path):
+    cameras = [Camera(tmp_path, f"BC010{number}") for number in range(2)]
+    for day in range(5):
+        for camera, slot in zip(cameras, side.slots.values(), strict=True):
+            camera.film(f"DCIM/DAY_{day}.mp4", 100_000)
+            camera.plug(slot)
+        side.rest()
+        assert side.state("1") == side.state("2") == ("uploading", "")
+        for camera in cameras:
+            camera.pull()
+        side.turn()
+        assert side.state("1") == ("empty", ""), "officers take them as on any day"
+        side.clock.advance(86_400)
+    for camera, slot in zip(cameras, side.slots.values(), strict=True):
+        assert len(camera.files()) == 5, "nothing is wiped unsigned"
+        camera.plug(slot)
+    side.rest()
+    assert len(side.custody("footage.sealed")) == 10, "each was copied once"
+    side.sign()
+    side.rest()
+    assert [camera.files() for camera in cameras] == [{}, {}]
+
+
+def test_in_a_long_outage_two_disks_may_stand_in_if_a_supervisor_says_so(tmp_path, camera):
+    other = Path("/dev/shm")
+    if not other.is_dir() or other.stat().st_dev == tmp_path.stat().st_dev:
+        pytest.skip("needs a second file system at /dev/shm")
+    second = other / f"outpost-{tmp_path.name}-{os.getpid()}"
+    wipe = {"second_copy_dir": second, "outage_days": 3.0, "fuller_than_percent": 1.0}
+    side = Dockside(tmp_path / "two", wipe=wipe)
+    try:
+        camera.plug(side.slots["1"])
+        side.rest()
+        side.clock.advance(4 * 86_400)
+        side.rest()
+        assert len(camera.files()) == 2, "nobody has allowed it"
+        ((session,),) = side.rows("SELECT session_id FROM dock_slot WHERE slot = '1'")
+        dock_role._second_copy(side.kit).allow(session, "card full, line cut", "Sgt. 0400")
+        side.rest()
+        assert camera.files() == {}
+        found = sorted(path.read_bytes() for path in second.rglob("recording*"))
+        assert found == sorted(side.sealed()) == sorted(data for _, data in camera.ever)
+        assert len(side.custody("footage.second_copy")) == 2
+        assert side.custody("wipe.allowed")[0][1]["by"] == "Sgt. 0400"
+    finally:
+        side.close()
+        shutil.rmtree(second, ignore_errors=True)
+
+
+def test_a_second_copy_on_the_same_disk_is_none(tmp_path, camera):
+    wipe = {"second_copy_dir": tmp_path / "near", "outage_days": 1.0, "fuller_than_percent": 1.0}
+    side = Dockside(tmp_path / "one", wipe=wipe)
+    camera.plug(side.slots["1"])
+    side.rest()
+    side.clock.advance(4 * 86_400)
+    ((session,),) = side.rows("SELECT session_id FROM dock_slot WHERE slot = '1'")
+    dock_role._second_copy(side.kit).allow(session, "line cut", "Sgt. 0400")
+    side.rest()
+    assert len(camera.files()) == 2
+    assert all("on the same disk" in row["kept_because"] for row in side.footage().values())
+    side.close()

@@ -4,6 +4,7 @@ import hashlib
 import json
 import random
 import sqlite3
+import subprocess
 import time
 from contextlib import ExitStack, closing
 
@@ -173,3 +174,24 @@ def test_a_login_that_is_refused_and_a_thing_that_is_no_camera(stage, tmp_path):
         assert stage.wait("2", "unknown")["code"] == "D-01"
         time.sleep(2)
         assert camera.orders.count("login") == 1, "a camera that is asked again may lock itself"
+
+
+def test_people_at_a_dock_hold_and_allow_through_the_running_agent(stage, tmp_path):
+    camera = card(tmp_path, "BC0001")
+    words = ["--reason", "court 17/26", "--by", "Lt. 0300", *stage.config()]
+    span = ["--from", "2026-01-01", "--to", "2027-01-01"]
+    stage.text("hold", "place", "--camera", "bc0001", *span, *words)
+    camera.plug(stage.slot["1"])
+    stage.wait("1", "ready")
+    time.sleep(5)
+    assert len(camera.files()) == 3, "held"
+    assert {why for (why,) in stage.rows("SELECT kept_because FROM footage")} == {"it is held"}
+    session = stage.seen("1")["session"]
+    refused = subprocess.run(
+        stage.outpost("dock", "allow-wipe", session, *words),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert refused.returncode != 0
+    assert "second_copy_dir is not configured" in refused.stderr
