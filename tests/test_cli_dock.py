@@ -211,3 +211,15 @@ def test_a_report_as_text_json_and_csv(docked, capsys):
     )
     assert cli.main([*words, "--hours", "-1"]) == 78
     assert cli.main([*words, "--set", "state_dir=/nowhere"]) == 1
+
+
+def test_the_slots_stand_in_the_status_as_a_table(docked, tmp_path, capsys):
+    with running(tmp_path / "state", SAFE, COPYING | {"slot": "2"}):
+        assert cli.main(["status", "--config", str(docked)]) == 0
+        shown = capsys.readouterr().out
+        heads, first, second = shown.splitlines()[-3:]
+        assert heads.split()[:5] == ["slot", "camera", "officer", "now", "files"]
+        assert "Ready" in first
+        assert "240/960" in second
+        assert cli.main(["status", "--json", "--config", str(docked)]) == 0
+        assert json.loads(capsys.readouterr().out)["slots"][0]["footage"] == "in_dock"

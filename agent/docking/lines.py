@@ -12,7 +12,7 @@ Slot = Mapping[str, Any]
 
 BYTES_PER_MB = 1_000_000
 SURE_MS = 2000  # a camera tells whole seconds
-MINUTE_S, HOUR_S, DAY_S = 60, 3600, 86_400
+MINUTE_S, DAY_S = 60, 86_400
 SHORT_ENDS_S = 90
 
 
@@ -97,13 +97,14 @@ def clock(offset_ms: int | None) -> str:
         return "-"
     if abs(offset_ms) <= SURE_MS:
         return "right"
-    sign, seconds = "-" if offset_ms < 0 else "+", abs(offset_ms) // 1000
+    sign, seconds = "-" if offset_ms < 0 else "+", round(abs(offset_ms) / 1000)
     if seconds < SHORT_ENDS_S:
         return f"{sign}{seconds} s"
-    if seconds < HOUR_S:
-        return f"{sign}{round(seconds / MINUTE_S)} min"
+    minutes = round(seconds / MINUTE_S)
+    if minutes < MINUTE_S:
+        return f"{sign}{minutes} min"
     if seconds < 2 * DAY_S:
-        return f"{sign}{seconds // HOUR_S} h {seconds % HOUR_S // MINUTE_S:02} min"
+        return f"{sign}{minutes // MINUTE_S} h {minutes % MINUTE_S:02} min"
     return f"{sign}{round(seconds / DAY_S)} days"
 
 

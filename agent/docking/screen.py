@@ -7,7 +7,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from agent.docking import lines
+from agent.docking import lines, tongues
 from agent.docking.codes import meaning
 from agent.docking.states import Word
 from agent.docking.tongues import Language
@@ -34,7 +34,7 @@ def screen(status: Mapping[str, Any], language: Language, height: int = 25) -> R
         return Text("\n  The dock's agent does not run: nothing here is known.\n", "bold red")
     slots: Sequence[lines.Slot] = status.get("slots", ())
     table = Table.grid(padding=(0, 1), collapse_padding=True)
-    for width in (3, WORD_CELLS, 14, 17, 14):
+    for width in (3, WORD_CELLS, 14, 18, 14):
         table.add_column(width=width, no_wrap=True, overflow="ellipsis")
     foot = _foot(slots)
     is_airy = 3 * len(slots) + len(foot.plain.splitlines()) + 3 <= height
@@ -61,32 +61,41 @@ def _add(table: Table, slot: lines.Slot, language: Language) -> None:
         Text(f" {lines.now(slot, language)}".ljust(WORD_CELLS), style),
         Text(slot["camera"], "bold"),
         Text(slot["officer"]),
-        Text(f"{lines.files(slot)} files" if slot["files_total"] else ""),
+        Text(_files(slot, language)),
     )
     told = lines.footage(slot, language) if slot["footage"] else ""
     table.add_row(
         "",
         Text(f" {told}", "" if slot["footage"] == "on_camera" else "green"),
-        Text(_charge(slot)),
-        Text(_clock(slot)),
-        Text(_rest(slot)),
+        Text(_charge(slot, language)),
+        Text(_clock(slot, language)),
+        Text(_rest(slot, language)),
     )
 
 
-def _charge(slot: lines.Slot) -> str:
-    return "" if slot["battery_percent"] is None else f"battery {lines.battery(slot)}"
+def _files(slot: lines.Slot, language: Language) -> str:
+    named = tongues.text(language, "n_files")
+    return f"{lines.files(slot)} {named}" if slot["files_total"] else ""
 
 
-def _clock(slot: lines.Slot) -> str:
+def _charge(slot: lines.Slot, language: Language) -> str:
+    named = tongues.text(language, "battery")
+    return "" if slot["battery_percent"] is None else f"{named} {lines.battery(slot)}"
+
+
+def _clock(slot: lines.Slot, language: Language) -> str:
     told = lines.clock(slot["clock_offset_ms"])
-    return "" if told in ("-", "right") else f"clock {told}"
+    return "" if told in ("-", "right") else f"{tongues.text(language, 'clock_is')} {told}"
 
 
-def _rest(slot: lines.Slot) -> str:
+def _rest(slot: lines.Slot, language: Language) -> str:
+    """Say how long it takes still, or why a camera whose footage is safe is not to be taken."""
     if slot["state"] == "copying":
         told = lines.left(slot)
-        return "? min left" if told == "?" else f"{told} left"
-    return f"waits: {slot['waits_for']}" if slot["waits_for"] else ""
+        return tongues.text(language, "min_left").format("? min" if told == "?" else told)
+    if slot["state"] in ("wiping", "checked"):
+        return tongues.text(language, "clearing")
+    return tongues.text(language, "card_full") if slot["waits_for"] == "wipe" else ""
 
 
 def _foot(slots: Sequence[lines.Slot]) -> Text:

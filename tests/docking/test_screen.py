@@ -99,6 +99,20 @@ def test_no_word_is_cut_in_any_tongue(language):
         assert any(f" {text} " in line for line in shown)
 
 
+def test_a_busy_slot_says_what_it_is_busy_with():
+    clearing = SAFE | {"word": "Busy", "colour": "amber", "state": "wiping"}
+    assert "clearing" in "\n".join(pictured([clearing]))
+    full = SAFE | {"word": "Busy", "colour": "amber", "waits_for": "wipe"}
+    assert "card full" in "\n".join(pictured([full]))
+    assert "? min left" in "\n".join(pictured([COPYING | {"seconds_left": None}]))
+
+
+@pytest.mark.parametrize("language", tongues.LANGUAGES)
+def test_no_line_is_cut_in_any_tongue(language):
+    long = COPYING | {"battery_percent": 100, "seconds_left": 59 * 60, "clock_offset_ms": 10**8}
+    assert "…" not in "\n".join(pictured([long, SAFE | {"state": "wiping"}], language=language))
+
+
 def test_without_an_agent_nothing_is_called_ready():
     shown = "\n".join(pictured([SAFE], running=False))
     assert "Ready" not in shown
@@ -131,6 +145,10 @@ def test_minutes_left_are_told_when_they_are_known(seconds, text):
         (-5000, "-5 s"),
         (600_000, "+10 min"),
         (25_200_000, "+7 h 00 min"),
+        (25_199_100, "+7 h 00 min"),
+        (-3_599_900, "-1 h 00 min"),
+        (89_400, "+89 s"),
+        (86_400_000 * 2, "+2 days"),
         (-86_400_000 * 20_000, "-20000 days"),
     ],
 )
