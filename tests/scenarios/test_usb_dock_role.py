@@ -14,10 +14,11 @@ import pytest
 from drivers import _mounts
 from firmware_sim.bodycam import BodyCam
 from firmware_sim.demo import ROOT, free_port
+from firmware_sim.dock_stage import DockStage
 from firmware_sim.usb_slot import UsbSlot
 from firmware_sim.usb_tree import UsbThing, UsbTree
 from tests.drivers import machine
-from tests.scenarios.test_dock_role import DockStage
+from tests.scenarios.test_dock_role import SETTINGS
 
 pytestmark = [
     pytest.mark.broker,
@@ -90,6 +91,7 @@ timeout_s = 2.0
 @pytest.fixture
 def stage(tmp_path):
     made = UsbStage(tmp_path, "embedded", free_port())
+    made.extra = dict(SETTINGS)
     made.prepare()
     try:
         made.start_all()
