@@ -20,6 +20,7 @@ from agent.core.clock import NS_PER_MS
 from agent.core.errors import ConfigError, HashMismatch, StorageError
 from agent.docking import lines, tongues
 from agent.docking.intake import SESSIONS
+from agent.docking.names import camera_name
 from agent.docking.tongues import Language
 from agent.docking.view import plain
 from agent.evidence import docklist, manifest
@@ -92,7 +93,7 @@ def find(connection: sqlite3.Connection, which: str) -> str:
         found = connection.execute(
             "SELECT id FROM dock_session WHERE camera = ? AND sealed_utc_ns IS NOT NULL"
             " ORDER BY started_utc_ns DESC LIMIT 1",
-            (which,),
+            (camera_name(which),),
         )
         ids = [str(row["id"]) for row in found]
     if len(ids) != 1:

@@ -33,6 +33,8 @@ class Tally:
     size_bytes: int = 0
     safe_bytes: int = 0
     files_to_wipe: int = 0  # on the camera still, and nothing speaks against their wipe
+    files_other: int = 0  # no recordings
+    files_refused: int = 0  # by the centre, for good
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,7 +143,7 @@ def _slot(store: Store, rows: SlotRows, name: str, around: tuple[DockConfig, Liv
         battery_percent=facts.battery_percent,
         clock_offset_ms=None if docking is None else docking.clock_offset_ms,
         footage=_footage(slot.state, docking, tally),
-        notes=_notes(docking, config),
+        notes=_notes(docking, tally, config),
         session=slot.session_id,
         since_utc_ms=slot.since_utc_ns // NS_PER_MS,
         detail=plain(slot.detail),
@@ -153,11 +155,17 @@ def count(connection: sqlite3.Connection, session_id: str) -> Tally:
     row = connection.execute(
         "SELECT count(*), sum(here != 'no'), sum(here IN ('receipted', 'deleted')),"
         " sum(size_bytes), sum(iif(here != 'no', size_bytes, 0)),"
-        " sum(there = 'yes' AND kept_because = '' AND instr(flags, '\"other\"') = 0)"
+        " sum(there = 'yes' AND kept_because = '' AND instr(flags, '\"other\"') = 0),"
+        " sum(instr(flags, '\"other\"') > 0)"
         " FROM footage WHERE seen_session_id = ? AND derived_from = ''",
         (session_id,),
     ).fetchone()
-    return Tally(*(value or 0 for value in row))
+    refused = connection.execute(
+        "SELECT count(*) FROM transfer JOIN footage ON footage.id = transfer.clip_id"
+        " WHERE transfer.state = 'refused' AND is_final AND seen_session_id = ?",
+        (session_id,),
+    ).fetchone()
+    return Tally(*(value or 0 for value in row), files_refused=refused[0])
 
 
 def plain(text: str) -> str:
@@ -196,13 +204,14 @@ def _footage(state: State, docking: Docking | None, tally: Tally) -> str:
     return "at_centre" if tally.files_signed == tally.files else "in_dock"
 
 
-def _notes(docking: Docking | None, config: DockConfig) -> Sequence[str]:
+def _notes(docking: Docking | None, tally: Tally, config: DockConfig) -> Sequence[str]:
     if docking is None:
         return ()
-    notes: list[str] = []
-    offset_ms = docking.clock_offset_ms
-    if offset_ms is not None and abs(offset_ms) > DAY_MS:
-        notes.append(str(Code.CLOCK_FAR))
-    if config.firmware and docking.firmware and docking.firmware not in config.firmware:
-        notes.append(str(Code.FIRMWARE))
-    return notes
+    is_unknown = config.firmware and docking.firmware and docking.firmware not in config.firmware
+    holds = {
+        Code.CLOCK_FAR: abs(docking.clock_offset_ms or 0) > DAY_MS,
+        Code.FIRMWARE: is_unknown,
+        Code.OTHER_FILES: tally.files_other,
+        Code.CENTRE_REFUSES: tally.files_refused,
+    }
+    return [str(code) for code, does in holds.items() if does]

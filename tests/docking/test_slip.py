@@ -65,7 +65,7 @@ def test_safe_in_the_dock_then_at_the_centre(side, docked):
 
 def test_a_docking_is_named_by_its_id_or_its_camera(side, docked):
     session = read(side).session
-    for which in (session, session[:8], "bc0001"):
+    for which in (session, session[:8], "bc0001", "BC0001"):
         assert read(side, which).session == session
     for which in ("bc0002", session[:4], "ffffff", "", "%"):
         with pytest.raises(ConfigError, match="allowed: its id"):

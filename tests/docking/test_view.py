@@ -175,6 +175,25 @@ def test_what_a_technician_should_see_to_some_time(filled):
     found = seen(filled, firmware=("1.2",))
     assert found.word is Word.READY
     assert found.notes == ["D-24", "D-19"]
+    filled.file("s", here="sealed", flags='["other"]')
+    refused = filled.file("s", here="sealed")
+    filled.put(
+        "transfer",
+        fid="f" * 32,
+        clip_id=refused,
+        name="recording.mp4",
+        path="x",
+        size_bytes=1,
+        sha256="0" * 64,
+        leaf_root="0" * 64,
+        manifest="{}",
+        event_ids="[]",
+        state="refused",
+        is_final=1,
+        created_utc_ns=1,
+    )
+    found = seen(filled)
+    assert (found.word, found.notes) == (Word.READY, ["D-24", "D-22", "D-21"])
 
 
 def test_every_code_has_its_words_and_every_word_its_tongues():
