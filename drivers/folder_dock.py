@@ -141,7 +141,7 @@ class FolderStorage:
 
 def _look(slot: Path) -> Seen | None:
     link = _mark(slot / LINK) if (slot / LINK).exists() else ""  # a link to nowhere is no port
-    has_storage = (slot / STORAGE).is_dir() and not (slot / EJECT).exists()
+    has_storage = bool(_mark(slot / STORAGE)) and not (slot / EJECT).exists()
     storage = _mark(slot / VOLUME) if has_storage else ""
     device = _mark(slot / USB)
     marks = [*filter(None, (link, storage))] or [*filter(None, (device,))]

@@ -40,6 +40,14 @@ class FolderSlot:
         whole.write_text(json.dumps(volume))
         whole.rename(self.path / VOLUME)
 
+    def put_mounted(self, mount: Path, volume: dict[str, object]) -> None:
+        """Plug in a camera whose files are a file system of their own, mounted elsewhere."""
+        (self.path / EJECT).unlink(missing_ok=True)
+        (self.path / STORAGE).symlink_to(mount)
+        whole = self.path / f"{VOLUME}.new"
+        whole.write_text(json.dumps(volume))
+        whole.rename(self.path / VOLUME)
+
     def put_device(self, usb_id: str) -> None:
         """Plug in something that is no camera."""
         self._say_usb_id(usb_id)
@@ -48,7 +56,9 @@ class FolderSlot:
         """Pull out what hangs there, at once and in the middle of whatever goes on."""
         for name in (VOLUME, LINK, USB, EJECT):
             (self.path / name).unlink(missing_ok=True)
-        if (self.path / STORAGE).exists():
+        if (self.path / STORAGE).is_symlink():
+            (self.path / STORAGE).unlink()
+        elif (self.path / STORAGE).exists():
             if self._home is None:
                 shutil.rmtree(self.path / STORAGE)
             else:
