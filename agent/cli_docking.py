@@ -8,8 +8,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from agent import dockdesk
-from agent.cli_words import EXIT_FAILED, EXIT_OK, command
+from agent import dockdesk, orders
+from agent.cli_words import EXIT_FAILED, EXIT_OK, command, config_options
 from agent.core import log
 
 if TYPE_CHECKING:
@@ -30,6 +30,13 @@ def add(words: Any) -> None:
         "--key", type=Path, metavar="FILE", help="that signs; else OUT/keys/device.key, made once"
     )
     ingest.add_argument("--json", action="store_true", help="print what came of it")
+    tag = command(words, "tag", _tag, "say what a docked camera's file is about")
+    config_options(tag)
+    tag.add_argument("id", metavar="ID", help="as a session list and `outpost status` name it")
+    tag.add_argument("--category", metavar="C", help="of a file nobody has tagged: unclassified")
+    tag.add_argument("--incident", metavar="N", help="its number; empty takes it away")
+    tag.add_argument("--note", metavar="TEXT", help="empty takes it away")
+    tag.add_argument("--by", required=True, metavar="NAME", help="who says so; kept as well")
     rescue = command(words, "rescue", _rescue, "a playable copy of a broken MP4")
     rescue.add_argument("broken", type=Path, metavar="BROKEN", help="it is never changed")
     rescue.add_argument(
@@ -129,6 +136,17 @@ def _told(taken: "Taken", out: Path, key_path: Path | None) -> list[str]:
         f"check it: outpost verify {out} --key {public}",
     ]
     return lines
+
+
+def _tag(options: argparse.Namespace) -> int:
+    named = {name: getattr(options, name) for name in ("category", "incident", "note")}
+    said = {name: value for name, value in named.items() if value is not None}
+    args = {"footage": options.id, **said}
+    told = orders.order(options.config, options.set, "footage.tag", args, options.by)
+    for name, value in told["new"].items():
+        old = told["old"][name]
+        print(f"{name}: {value!r}" + ("" if old == value else f" (was {old!r})"))
+    return EXIT_OK
 
 
 def _rescue(options: argparse.Namespace) -> int:

@@ -172,6 +172,10 @@ def _done_here(settings: DeviceRole, request: Any) -> Json:
         # The number of the agent's last start: one of our own would be a start without a birth.
         topics = Topics(settings.site, settings.device)
         outbox = Outbox(store, topics, clock, _last_boot(store))
+        if isinstance(settings, DockRole):
+            from agent.docking.tags import Tags
+
+            kept.update(dockwords.tag_words(Tags(store, note, outbox.put_in)))
         aside = Quarantine(store, outbox, note, lambda _: None)
         return requests.do({**kept, **fileorders.words(ledger), **aside.words}, request)
     finally:

@@ -48,12 +48,14 @@ SCHEMAS = (
     "position",
     "dock_session",
     "dock_report",
+    "footage_tag",
 )
 BODIES: Mapping[str, str] = {  # first part of a message's kind: the schema of its body
     **{name: name for name in ("event", "state", "beat", "birth", "time", "position")},
     "command": "command_status",
     "gap": "file_gap",
     "report": "dock_report",
+    "footage": "footage_tag",
 }
 
 Json = dict[str, Any]

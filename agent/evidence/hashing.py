@@ -6,13 +6,14 @@ SHA-256(0x00 || bytes), a node SHA-256(0x01 || left || right).
 
 import hashlib
 from collections.abc import Sequence
+from concurrent.futures import Executor, Future
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, Protocol
 
 LEAF_BYTES = 4 << 20
 BLOCK_BYTES = 1 << 20
-_LEAF_PREFIX = b"\x00"
+LEAF_PREFIX = b"\x00"
 _NODE_PREFIX = b"\x01"
 
 
@@ -27,11 +28,18 @@ class FileHash:
 
 
 class LeafHasher:
-    """Hashes a stream of bytes, whole and by leaves."""
+    """Hashes a stream of bytes, whole and by leaves.
 
-    def __init__(self) -> None:
+    Args:
+        pool: hashes the whole there, beside the leaves here; a block is then not to be changed
+            before the next one is given.
+    """
+
+    def __init__(self, pool: Executor | None = None) -> None:
+        self._pool = pool
+        self._pending: Future[None] | None = None
         self._whole = hashlib.sha256()
-        self._leaf = hashlib.sha256(_LEAF_PREFIX)
+        self._leaf = hashlib.sha256(LEAF_PREFIX)
         self._leaf_room = LEAF_BYTES
         self._leaves: list[bytes] = []
         self._size_bytes = 0
@@ -44,7 +52,11 @@ class LeafHasher:
     def update(self, data: bytes | memoryview) -> None:
         """Take the next bytes."""
         view = memoryview(data)
-        self._whole.update(view)
+        self._wait()
+        if self._pool is None:
+            self._whole.update(view)
+        else:
+            self._pending = self._pool.submit(self._whole.update, view)
         self._size_bytes += len(view)
         while view:
             part = view[: self._leaf_room]
@@ -56,6 +68,7 @@ class LeafHasher:
 
     def finish(self) -> FileHash:
         """Give the hashes; the hasher is used up."""
+        self._wait()
         if self._leaf_room < LEAF_BYTES:
             self._end_leaf()
         return FileHash(
@@ -65,9 +78,14 @@ class LeafHasher:
             tree_hash(self._leaves).hex(),
         )
 
+    def _wait(self) -> None:
+        if self._pending is not None:
+            self._pending.result()
+            self._pending = None
+
     def _end_leaf(self) -> None:
         self._leaves.append(self._leaf.digest())
-        self._leaf = hashlib.sha256(_LEAF_PREFIX)
+        self._leaf = hashlib.sha256(LEAF_PREFIX)
         self._leaf_room = LEAF_BYTES
 
 

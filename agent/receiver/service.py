@@ -54,6 +54,7 @@ UP = (
     "event/+",
     "gap/+",
     "report/+",
+    "footage/+",
     "backfill/+",
     "command/+/status",
     "file/+/+",

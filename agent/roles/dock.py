@@ -29,6 +29,7 @@ from agent.docking.secondcopy import SecondCopy
 from agent.docking.slot import SlotWorker
 from agent.docking.slotrows import SlotRows
 from agent.docking.states import Word
+from agent.docking.tags import Tags
 from agent.docking.wipe import Checks, Wiper
 from agent.evidence import receipt
 from agent.roles import dockwords
@@ -75,7 +76,11 @@ def build(kit: DockKit) -> Supervisor:
     reporter = Reporter(
         config.dock, config.state_dir, store, clock, bench.is_clock_good, spine.outbox.put_in
     )
-    words = {**dockwords.box_words(holds, _second_copy(kit)), **spine.box_words()}
+    words = {
+        **dockwords.box_words(holds, _second_copy(kit)),
+        **dockwords.tag_words(Tags(store, kit.note_custody, spine.outbox.put_in)),
+        **spine.box_words(),
+    }
     workers: list[Worker] = [
         *slots,
         *([kit.badges] if kit.badges is not None else []),

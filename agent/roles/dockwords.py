@@ -11,6 +11,7 @@ from agent.device.requests import Request
 from agent.docking.footage import Custody
 from agent.docking.holds import BY_CENTRE, Holds
 from agent.docking.secondcopy import SecondCopy
+from agent.docking.tags import Tags
 from agent.roles.config import DockRole
 
 
@@ -45,6 +46,17 @@ def box_words(holds: Holds, second: SecondCopy) -> Mapping[str, requests.Do]:
         return {"session": session}
 
     return {"hold": place, "release": release, "dock.allow_wipe": allow}
+
+
+def tag_words(tags: Tags) -> Mapping[str, requests.Do]:
+    """Give the word that says what a file is about."""
+
+    def tag(request: Request) -> Json:
+        wanted = dict(request.args)
+        footage_id = str(wanted.pop("footage", ""))
+        return tags.tag(footage_id, wanted, request.by, _via(request))
+
+    return {"footage.tag": tag}
 
 
 def words_of(
