@@ -165,7 +165,7 @@ def count(connection: sqlite3.Connection, session_id: str) -> Tally:
         " WHERE transfer.state = 'refused' AND is_final AND seen_session_id = ?",
         (session_id,),
     ).fetchone()
-    return Tally(*(value or 0 for value in row), files_refused=refused[0])
+    return Tally(*(value or 0 for value in (*row, *refused)))
 
 
 def plain(text: str) -> str:
