@@ -158,7 +158,7 @@ def _badge(kit: DockKit, bench: Bench, badge: str) -> None:
     ready = {
         item.slot: -1 if item.battery_percent is None else item.battery_percent
         for item in slots
-        if item.word is Word.READY
+        if item.word in (Word.READY, Word.TAKE)  # who comes twice is called to the same one
     }
     slot = bench.officers.call(officer, ready)
     _note(kit, "badge.read", officer, {"slot": slot, "ready": sorted(ready)})

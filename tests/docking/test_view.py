@@ -9,7 +9,10 @@ import pytest
 from agent.docking import tongues, view
 from agent.docking.bench import Pace
 from agent.docking.codes import MEANINGS, Code, meaning
+from agent.docking.config import OfficersConfig
 from agent.docking.states import COLOURS, State, Word
+from agent.roles import dock as dock_role
+from tests.docking.dockside import Camera, Dockside
 from tests.docking.filled import Filled, dock_config
 
 
@@ -158,6 +161,22 @@ def test_officers_are_short_hidden_or_called(filled):
     assert seen(filled, called="B. Omarov").word is Word.TAKE
     hidden = {"officers": type(dock_config().officers)(names_hidden=True)}
     assert seen(filled, called="B. Omarov", **hidden).officer == ""
+
+
+def test_a_badge_held_twice_calls_to_the_same_camera(tmp_path):
+    side = Dockside(tmp_path, slots=("1", "2"), officers=OfficersConfig("pool"))
+    Camera(tmp_path, "BC0001").plug(side.slots["1"])
+    side.rest()
+    _, bench = dock_role._slots(side.kit, lambda: {"source": "ntp", "error_ms": 1})
+    live = view.Live(side.clock, bench.officers.called)
+    for badge in ("0421", "0421", "0388"):
+        dock_role._badge(side.kit, bench, badge)
+        called, empty = view.slots(side.store, ("1", "2"), side.config.dock, live)
+        assert (called.word, called.officer, empty.word) == (Word.TAKE, "0421", Word.EMPTY)
+    side.clock.advance(61)
+    called, _ = view.slots(side.store, ("1", "2"), side.config.dock, live)
+    assert called.word is Word.READY
+    side.close()
 
 
 def test_a_cameras_own_text_cannot_command_a_terminal(filled):
