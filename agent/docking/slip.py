@@ -59,7 +59,7 @@ class Slip:
 
     @property
     def where(self) -> str:
-        """Where the footage is: dock, centre, or part, if some of it is on the camera only."""
+        """Where the footage is: dock, centre, or part, if some of it could not be copied."""
         if self.left:
             return "part"
         return "dock" if self.centre_utc_ms is None else "centre"
@@ -209,7 +209,7 @@ def check(connection: sqlite3.Connection, state_dir: Path, device: str, scanned:
     if where == "centre" and slip.where != "centre":
         wrong.append("it says that all is at the centre; here that is not known")
     if (where == "part") != (slip.where == "part"):
-        wrong.append("it does not say the same of what was left on the camera")
+        wrong.append("it does not say the same of what was not copied")
     return Checked(not wrong, wrong or [f"true; now: {_plainly(slip)}"])
 
 
@@ -242,7 +242,7 @@ def _centre_utc_ms(connection: sqlite3.Connection, ids: Sequence[str]) -> int | 
 
 def _verdict(slip: Slip, language: Language, zone: tzinfo | None) -> Sequence[str]:
     if slip.where == "part":
-        left = f"{tongues.text(language, 'left_on_camera')}: {slip.left}"
+        left = f"{tongues.text(language, 'not_copied')}: {slip.left}"
         return [tongues.text(language, "not_all"), *textwrap.wrap(left, WIDTH)]
     if slip.centre_utc_ms is None:
         return [tongues.text(language, "safe_in_dock").upper()]

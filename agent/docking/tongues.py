@@ -42,7 +42,7 @@ TEXTS: dict[str, tuple[str, str, str]] = {
     "safe_in_dock": ("Safe in dock", "Сохранено в доке", "Докта сақталды"),
     "centre_since": ("At the centre since", "В центре с", "Орталыққа түсті"),
     "not_all": ("NOT ALL IS SAFE", "СОХРАНЕНО НЕ ВСЁ", "БӘРІ САҚТАЛМАДЫ"),
-    "left_on_camera": ("Still on camera", "Ещё на камере", "Әлі камерада"),
+    "not_copied": ("Not copied", "Не скопировано", "Көшірілмеді"),
 }
 
 

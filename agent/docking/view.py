@@ -157,7 +157,8 @@ def count(connection: sqlite3.Connection, session_id: str) -> Tally:
         " sum(size_bytes), sum(iif(here != 'no', size_bytes, 0)),"
         " sum(there = 'yes' AND kept_because = '' AND instr(flags, '\"other\"') = 0),"
         " sum(instr(flags, '\"other\"') > 0)"
-        " FROM footage WHERE seen_session_id = ? AND derived_from = ''",
+        " FROM footage WHERE seen_session_id = ? AND derived_from = ''"
+        " AND NOT (here = 'no' AND there = 'gone')",  # lost: nothing on the camera to wait for
         (session_id,),
     ).fetchone()
     refused = connection.execute(

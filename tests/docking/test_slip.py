@@ -89,7 +89,7 @@ def test_the_slip_of_before_stays_when_the_camera_comes_again(side, docked):
         ("list", "0" * 10, "its list begins with 0000000000"),
         ("files", "7", "it says 7 files; the list has 2"),
         ("where", "centre", "here that is not known"),
-        ("where", "part", "left on the camera"),
+        ("where", "part", "what was not copied"),
         ("session", "f" * 32, "not sealed yet"),
     ],
 )

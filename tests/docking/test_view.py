@@ -116,6 +116,7 @@ def test_where_the_footage_is(filled):
     assert seen(filled).footage == "in_dock"
     filled.file("s", here="sealed", derived_from=first)
     filled.file("s", here="deleted", there="wiped")
+    filled.file("s", here="no", there="gone")
     assert seen(filled).footage == "in_dock"
     filled.put("footage", **row(filled, first) | {"here": "receipted"})
     assert seen(filled).footage == "at_centre"
