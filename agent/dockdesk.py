@@ -48,10 +48,13 @@ def table(
 
 
 def told(settings: DockRole) -> tuple[dict[str, Any], "Language"]:
-    """Give what a dock told of itself last, and the language of its words."""
+    """Give what a dock told of itself last, how old that is, and the language of its words."""
+    from agent.core.clock import NS_PER_MS, RealClock
     from agent.device import status
 
-    return status.read(settings.state_dir), settings.dock.language
+    found = status.read(settings.state_dir)
+    age_ms = RealClock().utc_ns() // NS_PER_MS - found.get("utc_ms", 0)
+    return {**found, "age_s": max(0, age_ms // 1000)}, settings.dock.language
 
 
 def sentences(settings: DockRole) -> dict[str, tuple[object, str]]:

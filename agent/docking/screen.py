@@ -12,6 +12,7 @@ from agent.docking.codes import meaning
 from agent.docking.states import Word
 from agent.docking.tongues import Language
 
+OLD_S = 5  # the agent tells every second
 WORD_CELLS = 25  # the longest of all words, with its code
 STYLES = {
     "off": "dim",
@@ -49,6 +50,8 @@ def _head(status: Mapping[str, Any]) -> Text:
     text = Text(f" {status.get('device', '')}", "bold")
     link = status.get("link", "")
     text.append(f"   link to the centre: {link}", "dim" if link == "connected" else "yellow")
+    if (age_s := status.get("age_s", 0)) > OLD_S:
+        text.append(f"   nothing new for {age_s} s", "bold red")
     return text
 
 

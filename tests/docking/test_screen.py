@@ -65,10 +65,10 @@ CALL = SAFE | {
 }
 
 
-def pictured(slots, width=80, height=24, language="en", running=True):
-    console = Console(width=width, height=height, file=io.StringIO(), record=True)
-    status = {"running": running, "device": "dock-0001", "link": "connected", "slots": slots}
-    console.print(screen(status, language, height))
+def pictured(slots, language="en", **told):
+    console = Console(width=80, height=24, file=io.StringIO(), record=True)
+    status = {"running": True, "device": "dock-0001", "link": "connected", "slots": slots}
+    console.print(screen(status | told, language, console.height))
     return console.export_text().splitlines()
 
 
@@ -117,6 +117,11 @@ def test_without_an_agent_nothing_is_called_ready():
     shown = "\n".join(pictured([SAFE], running=False))
     assert "Ready" not in shown
     assert "does not run" in shown
+
+
+def test_what_is_old_says_so():
+    assert "nothing new" not in pictured([SAFE], age_s=2)[0]
+    assert "nothing new for 61 s" in pictured([SAFE], age_s=61)[0]
 
 
 def test_a_line_tells_all_that_the_screen_does():
