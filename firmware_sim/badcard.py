@@ -4,7 +4,8 @@
 
 Orders come as JSON lines on standard input: {"mb_s": 40} reads at that rate, {"eio": [[0, 4096]]}
 answers reads that touch these bytes of any file with EIO, {"flips": [70000]} tells another byte
-there at every other reading, {"gone": true} answers everything with ENODEV; each line replaces the
+there at every other reading, {"flip_once": [70000]} at the first alone, {"gone": true} answers
+everything with ENODEV, {"gone_after_bytes": 5000000} once so many were read; each line replaces the
 one before. {"end": "cut"} ends it.
 """
 
@@ -32,6 +33,12 @@ class BadCard(FaultFs):
         super().__init__(root, work, device)
         self.order: dict[str, Any] = {}
         self._readings = 0
+        self._read_bytes = 0
+        self._flipped: set[int] = set()
+
+    def obey(self, order: dict[str, Any]) -> None:
+        """Be as an order says from now on."""
+        self.order, self._read_bytes, self._flipped = order, 0, set()
 
     def _answer(self, opcode: int, node: int, body: bytes) -> tuple[int, bytes]:
         if self.order.get("gone") and opcode not in (18, 26, 29):  # release, init, releasedir
@@ -53,6 +60,14 @@ class BadCard(FaultFs):
         if rate := self.order.get("mb_s"):
             time.sleep(len(content) / rate / 1e6)
         self._readings += 1
+        self._read_bytes += len(content)
+        if self._read_bytes > self.order.get("gone_after_bytes", 1 << 62):
+            self.order = {"gone": True}
+            raise OSError(errno.ENODEV, "pulled")
+        for place in self.order.get("flip_once", ()):
+            if offset <= place < end and place not in self._flipped:
+                self._flipped.add(place)
+                content[place - offset] ^= 1
         for place in self.order.get("flips", ()):
             if offset <= place < end:
                 content[place - offset] ^= self._readings & 1
@@ -73,7 +88,7 @@ def main() -> int:
             if "end" in order:
                 break
             with card.lock:
-                card.order = order
+                card.obey(order)
             print("done", flush=True)
     finally:
         unmount(target)

@@ -20,7 +20,7 @@ SIZE = 9_000_000
 
 
 class Card:
-    """A card behind `firmware_sim.cardfs`."""
+    """A card behind `firmware_sim.badcard`."""
 
     def __init__(self, folder, slots):
         self.slots = slots
@@ -30,7 +30,7 @@ class Card:
         self.mount = folder / "mount"
         self.mount.mkdir()
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "firmware_sim.cardfs", folder / "card", self.mount],
+            [sys.executable, "-m", "firmware_sim.badcard", folder / "card", self.mount],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
@@ -53,7 +53,7 @@ class Card:
         return (self.mount / name).exists()
 
     def close(self):
-        self._process.communicate('{"end": true}\n', timeout=10)
+        self._process.communicate('{"end": "cut"}\n', timeout=10)
         unmount(self.mount)
 
 
@@ -72,7 +72,7 @@ def card(tmp_path, side):
 
 
 def test_what_cannot_be_read_is_left_out_and_mapped_and_the_rest_is_kept(side, card):
-    card.be(bad=[[NAME, 2_000_000, 2_100_000]])
+    card.be(eio=[[2_000_000, 2_100_000]])
     card.plug()
     side.rest()
     (kept,) = side.sealed()
@@ -115,7 +115,7 @@ def test_a_card_that_is_dead_but_hangs_there_calls_somebody(side, card):
 
 
 def test_a_byte_that_is_wrong_once_is_found_by_reading_twice(side, card):
-    card.be(flip_once=[[NAME, 100]])
+    card.be(flip_once=[100])
     card.plug()
     side.rest()
     assert "unstable" in side.footage()[NAME]["flags"]
@@ -127,7 +127,7 @@ def test_a_byte_that_is_wrong_once_is_found_by_reading_twice(side, card):
 
 def test_a_byte_that_was_wrong_and_not_found_is_found_before_the_wipe(side, card):
     """Sampled reading may miss it; all of it is read again before anything goes."""
-    card.be(flip_once=[[NAME, 5_000_001]])
+    card.be(flip_once=[5_000_001])
     card.plug()
     side.rest()
     assert side.sealed() != [card.content]
