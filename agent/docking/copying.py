@@ -2,7 +2,8 @@
 
 Beside `<id>.part` stands `<id>.leaves`, a line for every 4 MiB that were written: what its hash
 confirms on our own disk needs no second reading of the camera. Before going on, the last 4 MiB are
-compared with the camera; no more of it is read twice. What cannot be read is tried three times,
+compared with the camera; no more of it is read twice. If they differ, all begins anew, and what was
+here stays as `<id>.aside-<n>`. What cannot be read is tried three times,
 then in steps of 64 KiB, and stands as zeros in the copy and as ranges in its map, `<id>.bad`.
 """
 
@@ -33,7 +34,7 @@ MOST_BAD = 1000  # ranges told; more are joined into the last one
 NOT_THIS_ONE = frozenset(
     {errno.ENOENT, errno.ELOOP, errno.EACCES, errno.EPERM, errno.EIO, errno.EISDIR, None}
 )
-PART, LEAVES, BAD = ".part", ".leaves", ".bad"
+PART, LEAVES, BAD, ASIDE = ".part", ".leaves", ".bad", ".aside"
 GONE = frozenset({errno.ENODEV, errno.ENOTCONN, errno.ENXIO, errno.ESTALE, errno.ENOMEDIUM})
 
 _log = log.get(__name__)
@@ -146,6 +147,7 @@ class _Work:
         self._hasher = LeafHasher(self._pool)
         self._leaves_told = 0
         self._bad: list[Range] = []
+        self._flags_before: list[str] = []
         try:
             self._part = self._part_path.open("a+b", buffering=0)
             self._leaves = (folder / f"{part_id}{LEAVES}").open("a+b")
@@ -176,13 +178,37 @@ class _Work:
     # Going on.
 
     def _resume(self) -> int:
-        """Give how much of the file is here and right; the hasher has taken it in."""
-        here = os.fstat(self._part.fileno()).st_size
+        """Give how much of the file is here and right; the hasher has taken it in.
+
+        What no line confirms may never have reached the disk: it is kept only as far as it is
+        compared with the camera.
+        """
+        here = min(os.fstat(self._part.fileno()).st_size, self._source.size_bytes)
         self._bad = [(start, end) for start, end in self._known_bad() if start < here]
-        if here > self._source.size_bytes or not self._is_end_same(here):
-            here = self._confirmed(min(here, self._source.size_bytes))
-            here = here if self._is_end_same(here) else 0
+        sure = self._confirmed(here)
+        if here - sure > LEAF_BYTES or not self._is_end_same(here):
+            here = sure
+            if not self._is_end_same(here):
+                self._put_aside()
+                here, self._bad = 0, []
         return self._take_in(here)
+
+    def _put_aside(self) -> None:
+        """Keep what was copied of a file that is another one now."""
+        aside = self._part_path.with_suffix(f"{ASIDE}-{self._asides()}")
+        try:
+            os.link(self._part_path, aside)
+            self._part.close()
+            self._part_path.unlink()
+            self._part = self._part_path.open("a+b", buffering=0)
+            self._bad_path.unlink(missing_ok=True)
+        except OSError as error:
+            raise self._refused(error) from error
+        _log.warning("file has changed, begun anew", name=self._source.name, kept=aside.name)
+        self._flags_before.append("begun_anew")
+
+    def _asides(self) -> int:
+        return len(list(self._part_path.parent.glob(f"{self._part_path.stem}{ASIDE}-*")))
 
     def _known_bad(self) -> list[Range]:
         try:
@@ -216,14 +242,17 @@ class _Work:
         self._leaves.seek(0)
         place = 0
         for line in self._leaves.read().split():
-            if place + LEAF_BYTES > limit:
-                break
-            one = LeafHasher()
-            one.update(_exactly(self._part.fileno(), place, LEAF_BYTES))
-            if one.finish().leaves[0].encode() != line:
+            if place + LEAF_BYTES > limit or self._leaf(place).encode() != line:
                 break
             place += LEAF_BYTES
+            self._tick(0)
         return place
+
+    def _leaf(self, start: int) -> str:
+        one = hashlib.sha256(LEAF_PREFIX)
+        for place in range(start, start + LEAF_BYTES, BLOCK_BYTES):
+            one.update(_exactly(self._part.fileno(), place, BLOCK_BYTES))
+        return one.hexdigest()
 
     def _take_in(self, end: int) -> int:
         """Keep this much of the copy, hash it, and write its lines anew."""
@@ -356,7 +385,7 @@ class _Work:
     # Comparing.
 
     def _flags(self, copied: int) -> list[str]:
-        flags = ["partial"] if self._bad else []
+        flags = [*self._flags_before, *(["partial"] if self._bad else [])]
         now = os.fstat(self._descriptor)
         if copied < self._source.size_bytes or now.st_size < self._source.size_bytes:
             flags.append("shrank")
@@ -407,13 +436,9 @@ class _Work:
             raise StorageError(f"{self._part_path.name}: our own disk gives back other bytes")
 
     def _is_right(self, found: FileHash, first: int, end: int) -> bool:
-        for number in range(first, end):
-            one = hashlib.sha256(LEAF_PREFIX)
-            for place in range(number * LEAF_BYTES, (number + 1) * LEAF_BYTES, BLOCK_BYTES):
-                one.update(_exactly(self._part.fileno(), place, BLOCK_BYTES))
-            if one.hexdigest() != found.leaves[number]:
-                return False
-        return True
+        return all(
+            self._leaf(number * LEAF_BYTES) == found.leaves[number] for number in range(first, end)
+        )
 
 
 def _exactly(descriptor: int, place: int, count: int) -> bytes:

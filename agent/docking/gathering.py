@@ -12,7 +12,7 @@ from agent.docking.slotrows import Docking
 
 _log = log.get(__name__)
 
-_READ_ERRORS, _CHANGES = "partial", {"grew", "shrank", "unstable"}
+_READ_ERRORS, _CHANGES = "partial", {"grew", "shrank", "unstable", "begun_anew"}
 
 
 class Gathering:

@@ -7,14 +7,18 @@ never through a link, depth, count and size are bounded, and a name is only data
 import errno
 import os
 import stat
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 
 from agent.core.errors import SourceLost
 from agent.docking import names
 
+LONGEST_PATH = 4096  # bytes
+SHOWN_BYTES = 512  # of a path that is longer
+FURTHEST_NS = 1 << 62  # from 1970, either way: what a row holds
 _GONE = frozenset({errno.ENODEV, errno.ENOTCONN, errno.ENXIO})
 
 
@@ -22,7 +26,7 @@ _GONE = frozenset({errno.ENODEV, errno.ENOTCONN, errno.ENXIO})
 class Limits:
     """How much there may be on a camera."""
 
-    max_files: int = 20_000
+    max_files: int = 20_000  # folders are counted too
     max_depth: int = 8
     capacity_bytes: int = 0  # of the medium; 0: as its file system says
 
@@ -54,6 +58,7 @@ class Inventory:
     is_cut: bool = False  # there was more, or deeper, than the limits allow
     has_odd: bool = False  # something that no camera makes
     free_percent: float | None = None
+    entries: int = 0  # looked at: files, folders and all else
 
 
 def survey(root: Path, limits: Limits) -> Inventory:
@@ -120,14 +125,16 @@ def remove(root: Path, name: str) -> None:
 def _walk(descriptor: int, above: bytes, depth: int, limits: Limits, found: Inventory) -> None:
     try:
         with os.scandir(descriptor) as listing:
-            entries = sorted(listing, key=lambda entry: entry.name)
+            room = limits.max_files - found.entries + 1
+            entries = sorted(islice(listing, room), key=lambda entry: entry.name)
     except OSError as error:
         _failed(found, above, error)
         return
     for entry in entries:
-        if len(found.files) + len(found.ignored) >= limits.max_files:
+        if found.entries >= limits.max_files:
             found.is_cut = True
             return
+        found.entries += 1
         _add(descriptor, above, os.fsencode(entry.name), depth, (limits, found))
 
 
@@ -136,6 +143,11 @@ def _add(
 ) -> None:
     limits, found = work
     path = above + last
+    if len(path) > LONGEST_PATH:
+        found.has_odd = True
+        start = names.shown(path[:SHOWN_BYTES])
+        found.ignored.append(Ignored(start, f"a path of {len(path)} bytes"))
+        return
     name = names.shown(path)
     try:
         status = os.stat(last, dir_fd=folder, follow_symlinks=False)
@@ -143,7 +155,8 @@ def _add(
         _failed(found, path, error)
         return
     if stat.S_ISREG(status.st_mode):
-        found.files.append(Entry(name, status.st_size, status.st_mtime_ns, status.st_ino))
+        mtime_ns = max(-FURTHEST_NS, min(status.st_mtime_ns, FURTHEST_NS))
+        found.files.append(Entry(name, status.st_size, mtime_ns, status.st_ino))
     elif not stat.S_ISDIR(status.st_mode):
         found.has_odd = True
         found.ignored.append(Ignored(name, f"no plain file: {stat.filemode(status.st_mode)[0]}"))
@@ -199,16 +212,3 @@ def _folder(path: Path) -> Iterator[int]:
 
 def _open_folder(last: bytes, folder: int) -> int:
     return os.open(last, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=folder)
-
-
-def by_priority(files: Sequence[Entry], marked: Sequence[str]) -> list[Entry]:
-    """Give files as they are to be copied: marked ones first, then the newest."""
-    wanted = frozenset(marked)
-    return sorted(
-        files,
-        key=lambda item: (
-            item.name not in wanted and item.name.rpartition("/")[2] not in wanted,
-            -item.mtime_ns,
-            item.name,
-        ),
-    )
