@@ -24,6 +24,7 @@ class DockStage(Stage):
 
     slots: tuple[str, ...] = ("1", "2", "3", "4", "5", "6", "7", "8")
     slot: dict[str, FolderSlot] = field(default_factory=dict)
+    receive: list[str] = field(default_factory=list)  # further options of the receiver
 
     @property
     def pinned(self) -> Path:
@@ -66,7 +67,7 @@ class DockStage(Stage):
     def start_receiver(self) -> None:
         """Start the reference receiver, of a store that keeps two copies."""
         argv = self.outpost("receive", "--broker", f"127.0.0.1:{self.broker_port}")
-        argv += ["--site", SITE, "--store", str(self.store), "--copies", str(COPIES)]
+        argv += ["--site", SITE, "--store", str(self.store), "--copies", str(COPIES), *self.receive]
         self.start("receiver", [*argv, "--devices", str(self.folder / "devices")])
 
     def seen(self, slot: str) -> dict[str, Any]:

@@ -1,5 +1,6 @@
 """Cards that were tampered with or are damaged, through the slots' machine."""
 
+import json
 import os
 import shutil
 from typing import NamedTuple
@@ -60,6 +61,32 @@ def test_a_link_is_never_followed(side, camera, tmp_path):
     (camera.root / "DCIM" / "out").symlink_to(tmp_path)
     assert done(side, camera) == ("quarantine", "D-23")
     assert side.sealed() == [camera.ever[0][1]]
+
+
+def test_a_tail_of_zeros_is_told_and_kept_as_it_is(side, camera):
+    bodycam_card.FAULTS["zero_tail"](camera.root)
+    path = camera.root / camera.ever[0][0]
+    data = path.read_bytes() + bytes(100_000)
+    path.write_bytes(data)
+    assert done(side, camera) == ("ready", "")
+    assert side.sealed() == [data]
+    assert side.footage()[camera.ever[0][0]]["flags"] == ["zero_tail"]
+
+
+def test_a_file_that_shrinks_while_it_is_read_is_kept_and_called_for(side, tmp_path):
+    camera = Camera(tmp_path, "BC0004")
+    path = camera.film("MOV_0001.mp4", 20_000_000)
+    camera.plug(side.slots["1"])
+    path = camera.root / "MOV_0001.mp4"
+    side.dock.at[side.dock.looks + 14] = lambda: os.truncate(path, 6_000_000)
+    side.rest()
+    flags = {flag for row in side.rows("SELECT flags FROM footage") for flag in json.loads(row[0])}
+    assert "shrank" in flags
+    assert path.read_bytes() in side.sealed(), "what is there now"
+    side.sign()
+    side.rest()
+    assert side.state() == ("quarantine", "D-13")
+    assert path.exists()
 
 
 @pytest.mark.parametrize("fault", ["rtl_name", "long_name"])

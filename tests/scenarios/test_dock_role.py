@@ -14,6 +14,7 @@ import pytest
 from firmware_sim.bodycam import BodyCam
 from firmware_sim.demo import free_port
 from firmware_sim.dock_stage import DockStage
+from firmware_sim.s3 import S3
 from tests.docking.dockside import Camera
 
 pytestmark = [pytest.mark.broker, pytest.mark.video]
@@ -198,3 +199,27 @@ def test_people_at_a_dock_hold_and_allow_through_the_running_agent(stage, tmp_pa
     )
     assert refused.returncode != 0
     assert "second_copy_dir is not configured" in refused.stderr
+
+
+def test_a_whole_shift_goes_to_an_object_store_and_is_wiped_on_its_receipt(stage, tmp_path):
+    """The server is the stand-in of `firmware_sim.s3`, which checks what a real one checks."""
+    secret = tmp_path / "s3.key"
+    secret.write_text("AKIAEXAMPLE\nsecret-of-the-bucket\n")
+    secret.chmod(0o600)
+    with S3("AKIAEXAMPLE", "secret-of-the-bucket") as server:
+        stage.stop("receiver")
+        stage.stop("agent")
+        words = ["--s3-endpoint", server.endpoint, "--s3-bucket", server.bucket]
+        stage.receive = [*words, "--s3-key", str(secret), "--bulk-over", "4"]
+        stage.extra["delivery.bulk_hosts"] = [f"127.0.0.1:{server.port}"]
+        stage.start_receiver()
+        stage.start_agent()
+        camera = card(tmp_path, "BC0001", files=2, size=12_000_000)
+        camera.film("DCIM/100MEDIA/MOV_0009.mp4", 1000)
+        camera.plug(stage.slot["1"])
+        stage.wait("1", "ready", limit_s=60)
+        assert camera.files() == {}
+        large = {data for _, data in camera.ever if len(data) > 4 << 20}
+        assert large <= set(server.objects.values())
+        places = [json.loads(text) for (text,) in stage.rows("SELECT receipt FROM transfer")]
+        assert sum("places" in receipt for receipt in places) == 2
