@@ -51,7 +51,9 @@ class Ingest(Protocol):
 
         Raises:
             SourceLost: the storage went.
+            Unsupported: this file cannot be opened.
             StorageError: our own disk refuses.
+            IntegrityError: our own disk does not give back what was written.
         """
         ...
 

@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from agent.core import log
-from agent.core.errors import SourceLost, StorageError, Unsupported
+from agent.core.errors import HashMismatch, SourceLost, StorageError, Unsupported
 from agent.core.files import write_atomic
 from agent.docking import inventory
 from agent.evidence.hashing import LEAF_BYTES, LEAF_PREFIX, FileHash, LeafHasher
@@ -89,7 +89,8 @@ def copy(source: Source, folder: Path, part_id: str, room: Callable[[], None], t
     Raises:
         SourceLost: the storage went away.
         Unsupported: this file cannot be opened.
-        StorageError: our own disk refuses, or does not give back what was written.
+        StorageError: our own disk refuses.
+        HashMismatch: it does not give back what was written.
     """
     folder.mkdir(parents=True, exist_ok=True)
     room()
@@ -433,7 +434,7 @@ class _Work:
         except OSError as error:
             raise self._refused(error) from error
         if not is_right:
-            raise StorageError(f"{self._part_path.name}: our own disk gives back other bytes")
+            raise HashMismatch(f"{self._part_path.name}: our own disk gives back other bytes")
 
     def _is_right(self, found: FileHash, first: int, end: int) -> bool:
         return all(

@@ -14,7 +14,15 @@ from dataclasses import replace
 from agent.core import log
 from agent.core.clock import NS_PER_S
 from agent.core.dock import CameraLink, Identity, Seen, Storage
-from agent.core.errors import AuthRefused, SourceLost, StorageError, Unsupported
+from agent.core.errors import (
+    AuthRefused,
+    ConfigError,
+    DeviceBusy,
+    IntegrityError,
+    SourceLost,
+    StorageError,
+    Unsupported,
+)
 from agent.docking.bench import Bench, Pace
 from agent.docking.codes import Code
 from agent.docking.footage import Footage
@@ -153,12 +161,15 @@ class SlotWorker:
     def _guarded(self, seen: Seen) -> None:
         try:
             self._steps[self._slot.state](seen)
-        except SourceLost as error:
+        except (SourceLost, DeviceBusy) as error:
             self._let_go()
             self._failed(Code.SILENT, str(error))
-        except AuthRefused as error:
+        except (AuthRefused, ConfigError) as error:  # also a password file that cannot be read
             self._let_go()
             self._become(State.ATTENTION, Code.LOGIN_REFUSED, str(error))
+        except IntegrityError as error:
+            self._let_go()
+            self._become(State.ATTENTION, Code.COPY_DAMAGED, str(error))
         except Unsupported as error:
             self._let_go()
             self._unsupported(str(error))

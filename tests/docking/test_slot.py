@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from agent.core import wire
+from agent.core.errors import HashMismatch
 from agent.evidence import verify
 from agent.roles import dock as dock_role
 from tests.docking.dockside import Camera, Dockside
@@ -368,3 +369,42 @@ def test_a_second_copy_on_the_same_disk_is_none(tmp_path, camera):
     assert len(camera.files()) == 2
     assert all("on the same disk" in row["kept_because"] for row in side.footage().values())
     side.close()
+
+
+def test_a_disk_of_ours_that_gives_back_other_bytes_calls_somebody(side, camera, monkeypatch):
+    monkeypatch.setattr("agent.docking.copying._Work._read_back", spoilt)
+    camera.plug(side.slots["1"])
+    side.rest()
+    assert side.state() == ("attention", "D-17")
+    assert len(camera.files()) == 2
+    assert side.sealed() == []
+    monkeypatch.undo()
+    camera.pull()
+    side.turn()
+    camera.plug(side.slots["1"])
+    side.rest()
+    assert len(side.sealed()) == 2
+
+
+def spoilt(*_):
+    raise HashMismatch("part: our own disk gives back other bytes")
+
+
+def test_a_manifest_damaged_before_the_list_is_signed_calls_somebody(side, camera):
+    def sealed():
+        return list((side.state_dir / "footage").glob("*/manifest.json"))
+
+    def pull_after_the_first():
+        if len(sealed()) == 1:
+            camera.pull()
+
+    camera.plug(side.slots["1"])
+    side.dock.at.update(dict.fromkeys(range(side.dock.looks, 200), pull_after_the_first))
+    side.turn(8)
+    side.dock.at.clear()
+    (path,) = sealed()
+    path.write_bytes(path.read_bytes().replace(b"payloadType", b"payloadTypo"))
+    camera.plug(side.slots["2"])
+    side.rest()
+    assert side.state("2") == ("attention", "D-17")
+    assert set(camera.files()) == {name for name, _ in camera.ever}
