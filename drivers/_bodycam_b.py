@@ -16,7 +16,7 @@ from agent.core.dock import Battery, ClockReading, Identity
 from agent.core.errors import AuthRefused, SourceLost, Unsupported
 from drivers._bodycam_port import Port, deadline
 
-NAME = "b"
+STRICTNESS = 20  # its answers have a form, and a ping of their own
 TRIES = 3
 MAGIC: Final = bytes.fromhex("A1B2C3D400")
 HEAD_BYTES, DATA_BYTES = 9, 100
@@ -30,6 +30,11 @@ BATTERY: Final = bytes.fromhex("E10070")
 PONG = b"ABCDE"
 SERIAL, OFFICER = slice(0, 9), slice(9, 17)  # of the device's 100 bytes
 FULL = 100
+
+
+def build(port: Port, password: str, zone: ZoneInfo, timeout_s: float, clock: Clock) -> "DialectB":
+    """Give a link in this dialect; nothing is said yet."""
+    return DialectB(port, password, zone, timeout_s, clock)
 
 
 class DialectB:

@@ -1,21 +1,25 @@
-"""Body cameras that are spoken to over a serial line, in the dialects that we know."""
+"""Body cameras that are spoken to over a serial line, in the dialects that we know.
 
+A dialect is a module `_bodycam_<name>.py` with `STRICTNESS` and `build`; being there is enough.
+"""
+
+import importlib
+import pkgutil
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal, Protocol
+from typing import Annotated, Any, Protocol
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from agent.core.clock import Clock
 from agent.core.config import Doc, Range, ReadableFile
 from agent.core.dock import CameraLink
 from agent.core.errors import ConfigError, Unsupported
-from drivers._bodycam_a import DialectA
-from drivers._bodycam_b import DialectB
-from drivers._bodycam_line import Line
 from drivers._bodycam_port import Port
 
 PROBE_S = 0.4
+AUTO = "auto"
+PREFIX, SHARED = "_bodycam_", "port"
 ALLOWED = "[ -~]{0,32}"
 
 
@@ -23,10 +27,9 @@ ALLOWED = "[ -~]{0,32}"
 class Config:
     """How cameras are spoken to."""
 
-    dialect: Annotated[
-        Literal["auto", "line", "a", "b"],
-        Doc("line: our own; a, b: of common cameras; auto: each is tried"),
-    ] = "auto"
+    dialect: Annotated[str, Doc("line: our own; a, b: of common cameras; auto: each is tried")] = (
+        AUTO
+    )
     password_path: Annotated[
         Path | None, Doc("File with the cameras' password, one line"), ReadableFile()
     ] = None
@@ -35,6 +38,9 @@ class Config:
     timeout_s: Annotated[float, Doc("How long an answer may take"), Range(0.05, 30)] = 1.0
 
     def __post_init__(self) -> None:
+        if self.dialect not in (AUTO, *dialects()):
+            allowed = ", ".join((AUTO, *dialects()))
+            raise ConfigError(f"dialect: {self.dialect!r}; allowed: {allowed}")
         try:
             ZoneInfo(self.timezone)
         except (ZoneInfoNotFoundError, ValueError, OSError) as error:
@@ -45,6 +51,15 @@ class Config:
 
 class _Dialect(CameraLink, Protocol):
     def probe(self) -> bool: ...
+
+
+def dialects() -> list[str]:
+    """Give the names of all dialects, from the one with the strictest answers to the loosest."""
+    package = importlib.import_module("drivers")
+    found = [item.name for item in pkgutil.iter_modules(package.__path__)]
+    names = [name.removeprefix(PREFIX) for name in found if name.startswith(PREFIX)]
+    known = [name for name in names if name != SHARED]
+    return sorted(known, key=lambda name: -_module(name).STRICTNESS)
 
 
 def open_link(port: str, config: Config, clock: Clock) -> CameraLink:
@@ -58,23 +73,23 @@ def open_link(port: str, config: Config, clock: Clock) -> CameraLink:
     """
     password = _password(config)
     opened = Port(port, config.baud, clock)
-    if config.dialect != "auto":
-        return _dialect(config.dialect, opened, config, password, clock)
-    for name in ("line", "b", "a"):  # from the strictest answer to the loosest
-        if _dialect(name, opened, config, password, clock, PROBE_S).probe():
-            return _dialect(name, opened, config, password, clock)
+
+    def dialect(name: str, timeout_s: float) -> _Dialect:
+        zone = ZoneInfo(config.timezone)
+        made: _Dialect = _module(name).build(opened, password, zone, timeout_s, clock)
+        return made
+
+    if config.dialect != AUTO:
+        return dialect(config.dialect, config.timeout_s)
+    for name in dialects():
+        if dialect(name, PROBE_S).probe():
+            return dialect(name, config.timeout_s)
     opened.close()
-    raise Unsupported(f"camera {port}: speaks none of: line, a, b")
+    raise Unsupported(f"camera {port}: speaks none of: {', '.join(dialects())}")
 
 
-def _dialect(
-    name: str, port: Port, config: Config, password: str, clock: Clock, timeout_s: float = 0
-) -> _Dialect:
-    limit_s = timeout_s or config.timeout_s
-    if name == "line":
-        return Line(port, password, limit_s, clock)
-    shape = DialectA if name == "a" else DialectB
-    return shape(port, password, ZoneInfo(config.timezone), limit_s, clock)
+def _module(name: str) -> Any:
+    return importlib.import_module(f"drivers.{PREFIX}{name}")
 
 
 def _password(config: Config) -> str:
