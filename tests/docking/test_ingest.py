@@ -1,6 +1,8 @@
 """`outpost ingest` as a person types it: cards of every kind, killed and begun again."""
 
+import base64
 import json
+import os
 import random
 import signal
 import subprocess
@@ -11,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from agent import cli
+from agent.device import status
 from agent.evidence import verify
 from agent.evidence.keys import PublicKey
 
@@ -115,6 +118,52 @@ def test_an_empty_card_gives_a_list_of_nothing(tmp_path, capsys):
     (tmp_path / "card").mkdir()
     assert counted(capsys, tmp_path / "card", tmp_path / "out")["counts"]["files"] == 0
     assert_verified(tmp_path / "out")
+
+
+def test_a_hostile_card_is_kept_named_and_listed(tmp_path, capsys):
+    card, out = tmp_path / "card", tmp_path / "out"
+    deep = os.fsencode(card)
+    for _ in range(8):
+        deep += b"/" + b"\xff" * 250
+        Path(os.fsdecode(deep)).mkdir(parents=True)
+    (card / "gpj.\u202e4pm").write_bytes(b"right to left")
+    (card / "-rf").write_bytes(b"an option")
+    Path(os.fsdecode(os.fsencode(card) + b"/" + b"\xfe" * 255)).write_bytes(b"no letters")
+    Path(os.fsdecode(deep + b"/deep.mp4")).write_bytes(b"at the bottom")
+    (card / "link.mp4").symlink_to("/etc/passwd")
+    os.mkfifo(card / "pipe.mp4")
+    with (card / "giant.mp4").open("wb") as stream:
+        os.truncate(stream.fileno(), 1 << 43)
+    counts = counted(capsys, card, out)["counts"]
+    assert (counts["copied"], counts["ignored"]) == (4, 3)
+    assert sealed(out) == sorted([b"right to left", b"an option", b"no letters", b"at the bottom"])
+    assert_verified(out)
+    (path,) = (out / "sessions").glob("*/session.json")
+    document = json.loads(base64.b64decode(json.loads(path.read_text())["payload"]))
+    names = {entry["name"] for entry in document["files"]}
+    assert "gpj.\\u202e4pm" in names
+    assert {entry["name"] for entry in document["ignored"]} == {
+        *("link.mp4", "pipe.mp4", "giant.mp4")
+    }
+    assert {entry["category"] for entry in document["files"]} == {"unclassified"}
+
+
+def test_two_runs_into_one_folder_at_once_are_refused(card, tmp_path, capsys):
+    with status.alone(tmp_path / "out"):
+        code, _, err = typed(capsys, card, tmp_path / "out")
+    assert code == 1
+    assert "allowed: one" in err
+
+
+def test_several_cards_go_into_one_folder(card, tmp_path, capsys):
+    other = tmp_path / "other"
+    other.mkdir()
+    (other / "A.mp4").write_bytes(b"of another camera")
+    assert counted(capsys, card, tmp_path / "out", "--serial", "BC1")["counts"]["copied"] == 3
+    assert counted(capsys, other, tmp_path / "out", "--serial", "BC2")["counts"]["copied"] == 1
+    assert counted(capsys, card, tmp_path / "out", "--serial", "BC1")["counts"]["copied"] == 0
+    assert sealed(tmp_path / "out") == sorted([*on(card), *on(other)])
+    assert "follows" in assert_verified(tmp_path / "out")
 
 
 @pytest.mark.crash
