@@ -30,7 +30,7 @@ STEP_BYTES = 64 << 10  # around what cannot be read
 TRIES = 3
 SAMPLES = 5  # places read twice, besides the first and the last
 ZERO_TAIL_BYTES = 64 << 10
-MOST_BAD = 1000  # ranges told; more are joined into the last one
+MOST_BAD = 200  # ranges told; more are joined into the last one
 NOT_THIS_ONE = frozenset(
     {errno.ENOENT, errno.ELOOP, errno.EACCES, errno.EPERM, errno.EIO, errno.EISDIR, None}
 )

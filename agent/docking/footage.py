@@ -73,6 +73,7 @@ class SealedFile:
     media_type: str
     flags: Sequence[str]
     duration_ms: int | None = None
+    unread: Sequence[tuple[int, int]] = ()  # first byte and the one after the last: zeros here
 
 
 UNPLAYABLE, RESCUE_SETTLED = "unplayable", "rescue_settled"
@@ -174,10 +175,12 @@ class FootageRows:
             ),
         )
         enqueue(connection, handover, self._clock)
-        detail = {
+        detail: dict[str, object] = {
             "files": {item.name: item.sha256 for item in handover.files},
             "flags": list(file.flags),
         }
+        if file.unread:
+            detail["unread"] = [list(span) for span in file.unread]
         self._custody(connection, "footage.sealed", file.footage_id, detail)
 
     def twin(self, item: Footage, sha256: str) -> Footage | None:

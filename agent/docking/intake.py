@@ -101,7 +101,9 @@ class Intake:
         facts = self._facts(item, docking)
         envelope = self._into_place(FOLDER, item.id, {name: part}, [entry], facts)
         handover = Handover(item.id, Path(FOLDER) / item.id, [_outgoing(entry)], envelope, ())
-        return SealedFile(item.id, handover, copied.hash.sha256, media_type, copied.flags)
+        return SealedFile(
+            *(item.id, handover, copied.hash.sha256, media_type, copied.flags), unread=copied.bad
+        )
 
     def discard(self, item: Footage) -> None:
         """See `Ingest.discard`."""

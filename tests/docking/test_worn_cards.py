@@ -83,6 +83,9 @@ def test_what_cannot_be_read_is_left_out_and_mapped_and_the_rest_is_kept(side, c
     assert zeros, "zeros stand for what could not be read"
     assert all(1_900_000 < at < 2_200_000 for at in zeros)
     assert "partial" in side.footage()[NAME]["flags"]
+    ((_, detail),) = side.custody("footage.sealed")
+    spans = detail["unread"]
+    assert all(any(start <= at < end for start, end in spans) for at in zeros)
     side.sign()
     side.rest()
     assert side.state() == ("quarantine", "D-11")
