@@ -30,6 +30,7 @@ class Footage:
     sha256: str
     path: str  # hand-over's folder, relative to the state directory
     media_type: str
+    duration_ms: int | None  # None: not known
     is_playable: int | None  # None: not looked at yet
     flags: str  # JSON
     category: str

@@ -71,6 +71,13 @@ def document(facts: Facts, hashes: Callable[[Footage], Mapping[str, str]], clock
             if item.here == "no"
         ],
         "ignored": list(docking.left_out),
+        "counts": {
+            "files": len(files),
+            "bytes": sum(int(item["size_bytes"]) for item in files),
+            "set_aside": sum(1 for item in files if item["flags"]),
+            "not_copied": sum(1 for item in facts.files if item.here == "no"),
+            "ignored": len(docking.left_out),
+        },
         "quarantine": docking.quarantine,
         "previous_sha256": facts.previous_sha256,
         "custody_head": {"seq": facts.head.seq, "hash": facts.head.hash},
@@ -114,6 +121,7 @@ def _file(item: Footage, hashes: Callable[[Footage], Mapping[str, str]]) -> Json
         "is_marked": bool(item.is_marked),
         "category": item.category,
         "is_playable": None if item.is_playable is None else bool(item.is_playable),
+        "duration_ms": item.duration_ms,
         "flags": json.loads(item.flags),
         **hashes(item),
     }
