@@ -61,6 +61,7 @@ class RescueFacts:
     reference_sha256: str = ""  # of the good clip
     original_sha256: str = ""
     why: str = ""  # nothing was made
+    may_pass: bool = False  # for a reason that goes away by itself
 
 
 def probe(file: Path | int, tick: Tick = idle) -> Probe:
@@ -120,7 +121,7 @@ def rescue_in_child(
     if target.exists():
         return RescueFacts(why=f"{target}: is there already")
     if why := _lacks_room(size_bytes, target):
-        return RescueFacts(why=why)
+        return RescueFacts(why=why, may_pass=True)
     facts = RescueFacts(why="was ended")
     try:
         words = [str(broken), str(header_path), str(target)]

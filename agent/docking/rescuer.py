@@ -88,20 +88,20 @@ class Rescuer:
         target.unlink(missing_ok=True)
         facts = headers.rescue_by_any(path, known, target, tick)
         if facts.why:
-            self._give_up(item, facts.why, has_header=bool(known))
+            self._give_up(item, facts.why, is_final=bool(known) and not facts.may_pass)
             return
         folder = self._who.state_dir / item.path
         try:
             self._footage.rescued(item, seal_rescued(folder, target, facts, copy_id, self._who))
         except IntegrityError as error:
-            self._give_up(item, str(error), has_header=True)
+            self._give_up(item, str(error), is_final=True)
             return
         _log.info("recording rescued", footage_id=item.id, pictures=facts.pictures)
 
-    def _give_up(self, item: Footage, why: str, *, has_header: bool) -> None:
-        """Settle what cannot be rescued; without a header it waits a day for one."""
+    def _give_up(self, item: Footage, why: str, *, is_final: bool) -> None:
+        """Settle what cannot be rescued; without a header, or room, it waits a day for that."""
         age_ns = self._who.clock.utc_ns() - (item.sealed_utc_ns or 0)
-        if has_header or age_ns >= HEADER_WAIT_NS:
+        if is_final or age_ns >= HEADER_WAIT_NS:
             self._footage.flag(item.id, RESCUE_SETTLED)
             _log.warning("recording not rescued", footage_id=item.id, reason=why)
 
