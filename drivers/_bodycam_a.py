@@ -17,6 +17,7 @@ from drivers._bodycam_port import Port, deadline
 STRICTNESS = 10  # any text may be an answer, and asking is a login
 TRIES = 3
 PASSWORD_LETTERS = 8
+OK, NO = "OK", "NO"
 
 
 def build(port: Port, password: str, zone: ZoneInfo, timeout_s: float, clock: Clock) -> "DialectA":
@@ -35,7 +36,7 @@ class DialectA:
         self._zone = zone
         self._timeout_s = timeout_s
         self._clock = clock
-        self._is_in = False
+        self._login = ""  # what it answered to ours
 
     def identify(self) -> Identity:
         """See `CameraLink.identify`; asked until two answers are the same."""
@@ -75,30 +76,33 @@ class DialectA:
         """See `CameraLink.close`."""
         self._port.close()
 
-    def probe(self) -> bool:
-        """Whether whoever is there speaks this: by a login, as it has no other question."""
+    def probe(self, timeout_s: float) -> bool:
+        """Whether whoever is there speaks this.
+
+        By the login, as it has no other question; its answer counts, so none is tried twice.
+        """
         try:
-            return self._told("Ver", self._padded, tries=1) != ""
+            self._login = self._told("Ver", self._padded, 1, timeout_s)
         except SourceLost:
             return False
+        return self._login != ""
 
     @property
     def _padded(self) -> str:
         return self._password.rjust(PASSWORD_LETTERS, "0")
 
     def _log_in(self) -> None:
-        if self._is_in:
-            return
-        answer = self._told("Ver", self._padded)
-        if answer != "OK":
+        self._login = self._login or self._told("Ver", self._padded)
+        if self._login != OK:
             raise AuthRefused(f"camera {self._port.path}: does not take our password")
-        self._is_in = True
 
     def _twice(self, word: str) -> str:
         self._log_in()
         last = self._told(word, "")
         for _ in range(TRIES):
             answer = self._told(word, "")
+            if answer == last == NO:
+                raise self._refused(word)
             if answer == last:
                 return answer
             last = answer
@@ -106,20 +110,28 @@ class DialectA:
 
     def _done(self, word: str, payload: str) -> None:
         answer = self._told(word, payload)
-        if answer != "OK":
+        if answer == NO:
+            raise self._refused(word)
+        if answer != OK:
             raise SourceLost(f"camera {self._port.path}: {word}: {answer[:60]!r}")
 
-    def _told(self, word: str, payload: str, tries: int = TRIES) -> str:
+    def _told(
+        self, word: str, payload: str, tries: int = TRIES, timeout_s: float | None = None
+    ) -> str:
         frame = f"@{word};{len(payload)};{payload};#".encode()
         heard = b""
         for _ in range(tries):
             self._port.send(frame)
-            heard = self._port.until(deadline(self._clock, self._timeout_s), b"#")
+            heard = self._port.until(deadline(self._clock, timeout_s or self._timeout_s), b"#")
             text = heard.strip(b"\0").decode("latin-1")
             if text.startswith(f"{word};") and text.endswith("#") and text.isprintable():
                 return text[len(word) + 1 : -1].rstrip(";")
         what = "nothing" if not heard else repr(heard[:60])
         raise SourceLost(f"camera {self._port.path}: {word}: answers {what}")
+
+    def _refused(self, word: str) -> Unsupported:
+        self._login = ""  # it may have forgotten it: the next order logs in again
+        return Unsupported(f"camera {self._port.path}: refuses {word}")
 
     def _unknown(self, what: str) -> Unsupported:
         return Unsupported(f"camera {self._port.path}: dialect a has no word for {what}")

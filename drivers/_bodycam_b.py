@@ -91,11 +91,11 @@ class DialectB:
         """See `CameraLink.close`."""
         self._port.close()
 
-    def probe(self) -> bool:
+    def probe(self, timeout_s: float) -> bool:
         """Whether whoever is there speaks this."""
         try:
-            return self._told(PING, b"", tries=1).startswith(PONG)
-        except (SourceLost, AuthRefused):
+            return self._told(PING, b"", 1, timeout_s).startswith(PONG)
+        except (SourceLost, Unsupported):
             return False
 
     def _log_in(self) -> None:
@@ -113,12 +113,14 @@ class DialectB:
             last = answer
         raise SourceLost(f"camera {self._port.path}: {code.hex()}: never the same answer twice")
 
-    def _told(self, code: bytes, payload: bytes, tries: int = TRIES) -> bytes:
+    def _told(
+        self, code: bytes, payload: bytes, tries: int = TRIES, timeout_s: float | None = None
+    ) -> bytes:
         frame = MAGIC + code + b"\0" + len(payload).to_bytes(1, "big") + payload
-        heard = b""
+        heard, refusals = b"", 0
         for _ in range(tries):
             self._port.send(frame)
-            limit_ns = deadline(self._clock, self._timeout_s)
+            limit_ns = deadline(self._clock, timeout_s or self._timeout_s)
             heard = self._port.until(limit_ns, HEAD_BYTES + DATA_BYTES)
             if len(heard) != HEAD_BYTES + DATA_BYTES or not _is_answer(heard, code):
                 continue
@@ -126,6 +128,10 @@ class DialectB:
                 return heard[HEAD_BYTES:]
             if code == LOGIN:
                 raise AuthRefused(f"camera {self._port.path}: does not take our password")
+            refusals += 1
+        if refusals == tries:
+            self._is_in = False  # it may have forgotten our login: the next order logs in again
+            raise Unsupported(f"camera {self._port.path}: refuses {code.hex()}")
         what = "nothing" if not heard else heard[: HEAD_BYTES + 8].hex(" ")
         raise SourceLost(f"camera {self._port.path}: {code.hex()}: answers {what}")
 

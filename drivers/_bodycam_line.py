@@ -87,10 +87,10 @@ class Line:
         """See `CameraLink.close`."""
         self._port.close()
 
-    def probe(self) -> bool:
+    def probe(self, timeout_s: float) -> bool:
         """Whether whoever is there speaks this."""
         try:
-            self._told({"do": "hello"}, tries=1)
+            self._told({"do": "hello"}, 1, timeout_s)
         except SourceLost:
             return False
         return True
@@ -111,13 +111,15 @@ class Line:
             raise Unsupported(f"camera {self._port.path}: does not know {word!r}")
         raise SourceLost(f"camera {self._port.path}: {word}: {error!r}")
 
-    def _told(self, order: Mapping[str, object], tries: int = TRIES) -> Mapping[str, Any]:
+    def _told(
+        self, order: Mapping[str, object], tries: int = TRIES, timeout_s: float | None = None
+    ) -> Mapping[str, Any]:
         self._seq = (self._seq + 1) & 0xFFFF
         frame = framed({"seq": self._seq, **order})
         heard = b""
         for _ in range(tries):
             self._port.send(frame)
-            limit_ns = deadline(self._clock, self._timeout_s)
+            limit_ns = deadline(self._clock, timeout_s or self._timeout_s)
             while self._clock.mono_ns() < limit_ns:
                 heard = self._port.until(limit_ns, b"\n")
                 answer = unframed(heard)

@@ -50,7 +50,7 @@ class Config:
 
 
 class _Dialect(CameraLink, Protocol):
-    def probe(self) -> bool: ...
+    def probe(self, timeout_s: float) -> bool: ...
 
 
 def dialects() -> list[str]:
@@ -74,16 +74,17 @@ def open_link(port: str, config: Config, clock: Clock) -> CameraLink:
     password = _password(config)
     opened = Port(port, config.baud, clock)
 
-    def dialect(name: str, timeout_s: float) -> _Dialect:
+    def dialect(name: str) -> _Dialect:
         zone = ZoneInfo(config.timezone)
-        made: _Dialect = _module(name).build(opened, password, zone, timeout_s, clock)
+        made: _Dialect = _module(name).build(opened, password, zone, config.timeout_s, clock)
         return made
 
     if config.dialect != AUTO:
-        return dialect(config.dialect, config.timeout_s)
+        return dialect(config.dialect)
     for name in dialects():
-        if dialect(name, PROBE_S).probe():
-            return dialect(name, config.timeout_s)
+        link = dialect(name)
+        if link.probe(PROBE_S):
+            return link
     opened.close()
     raise Unsupported(f"camera {port}: speaks none of: {', '.join(dialects())}")
 

@@ -46,6 +46,7 @@ LATE_S = 1.5
 CHARGE_PERCENT_PER_S = 2.0
 FULL = 100
 NS_PER_S = 1_000_000_000
+HOUR_NS = 3600 * NS_PER_S
 FAULTS = frozenset(
     {
         "never_enters_storage",
@@ -53,6 +54,7 @@ FAULTS = frozenset(
         "ro_media",
         "file_grows",
         "battery_dies",
+        "dst_jump",
         "silent",
     }
 )
@@ -198,6 +200,8 @@ class BodyCam:
         if "wipe_lies" in self.faults:
             paths = [path for path in self.card.rglob("*") if path.is_file()]
             self._before_wipe |= {str(p.relative_to(self.card)): p.read_bytes() for p in paths}
+        if "dst_jump" in self.faults:  # summer time begins while nobody speaks to it
+            self._offset_ns += HOUR_NS
         if "ro_media" in self.faults:
             self.card.chmod(0o555)
         serial = str(self.scenario.get("volume_serial", self.serial))

@@ -13,6 +13,7 @@ from agent.core.errors import AuthRefused, ConfigError, DeviceBusy, SourceLost, 
 from drivers import bodycam_serial as driver
 from drivers._bodycam_line import framed, unframed
 from firmware_sim.bodycam import BodyCam
+from firmware_sim.dock import FolderSlot
 
 CLOCK = RealClock()
 DIALECTS = ("line", "a", "b")
@@ -85,10 +86,11 @@ def test_how_wrong_its_clock_is_is_known_to_half_the_round_trip(camera, secret):
 
 
 @by_dialect
-def test_a_wrong_password_is_told_and_not_tried_again(camera, tmp_path):
+@pytest.mark.parametrize("dialect", ["auto", None], ids=["found", "told"])
+def test_a_wrong_password_is_told_and_not_tried_again(camera, tmp_path, dialect):
     wrong = tmp_path / "wrong"
     wrong.write_text("000001")
-    link = link_to(camera, wrong, dialect=camera.scenario["dialect"])
+    link = link_to(camera, wrong, dialect=dialect or camera.scenario["dialect"])
     with pytest.raises(AuthRefused, match="does not take our password") as told:
         link.identify()
     assert "000001" not in str(told.value)
@@ -105,6 +107,20 @@ def test_a_password_that_is_none_is_a_mistake_of_the_configuration(camera, tmp_p
     bad.write_text("x" * 33)
     with pytest.raises(ConfigError, match="32 printable"):
         link_to(camera, bad)
+
+
+@pytest.mark.parametrize("dialect", ["a", "b"])
+def test_a_refusal_is_no_fact_and_a_forgotten_login_is_made_again(tmp_path, secret, dialect):
+    card = tmp_path / "card"
+    card.mkdir()
+    with BodyCam(tmp_path, {"dialect": dialect, "password": "123457"}, card) as camera:
+        link = link_to(camera, secret, dialect=dialect)
+        assert link.identify().serial == "BC0001"
+        camera.plug(FolderSlot(tmp_path, "slot"))  # it begins anew, and knows of no login
+        with pytest.raises(Unsupported, match="refuses"):
+            link.identify()
+        assert link.identify().serial == "BC0001"
+        link.close()
 
 
 def test_words_that_a_dialect_lacks_are_named(camera, secret, tmp_path):

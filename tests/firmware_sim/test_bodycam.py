@@ -122,6 +122,18 @@ def test_a_clock_may_be_in_1970(tmp_path):
         assert camera.utc_ns() < 60 * 10**9
 
 
+def test_a_clock_may_jump_an_hour_with_summer_time(tmp_path):
+    slot = FolderSlot(tmp_path / "dock", "1")
+    scenario = {"files": 0, "phase_s": 0.1, "faults": ["dst_jump"]}
+    (tmp_path / "card").mkdir()
+    with BodyCam(tmp_path, scenario, tmp_path / "card") as camera:
+        camera.plug(slot)
+        assert abs(camera.utc_ns() - time.time_ns()) < 60 * 10**9
+        camera.become_storage()
+        assert until((slot.path / "volume.json").exists)
+        assert abs(camera.utc_ns() - time.time_ns() - 3600 * 10**9) < 60 * 10**9
+
+
 def test_it_runs_as_a_program(tmp_path):
     scenario = tmp_path / "scenario.json"
     scenario.write_text(json.dumps({"files": 1, "clip_s": 1.0}))
