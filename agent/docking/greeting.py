@@ -68,19 +68,26 @@ class Greeting:
             bench.rows.clock_read(slot.session_id, reading)
         wanted = bench.config.set_clock
         if wanted == "always" or (wanted == "when_sure" and bench.is_clock_good()):
-            docking = self._docking(slot)
-            detail = {
-                "offset_ms_before": docking.clock_offset_ms,
-                "rtt_ms": docking.clock_rtt_ms,
-                "camera": docking.camera,
-            }
-            bench.note("camera.clock_set", slot.session_id, detail)
-            self._if_it_can(slot, "clock", lambda: link.set_clock(bench.clock.utc_ns()))
+            self._if_it_can(slot, "clock", lambda: self._set_clock(slot, link))
         if bench.config.settings:
-            settings = dict(_pair(text) for text in bench.config.settings)
-            bench.note("camera.configured", slot.session_id, dict(settings))
-            self._if_it_can(slot, "settings", lambda: link.configure(settings))
+            self._if_it_can(slot, "settings", lambda: self._configure(slot, link))
         self._if_it_can(slot, "marks", lambda: bench.rows.marked(slot.session_id, link.marks()))
+
+    def _set_clock(self, slot: Slot, link: CameraLink) -> None:
+        """Set it; the log tells of it once it is done, the row has told how wrong it was before."""
+        link.set_clock(self._bench.clock.utc_ns())
+        docking = self._docking(slot)
+        detail = {
+            "offset_ms_before": docking.clock_offset_ms,
+            "rtt_ms": docking.clock_rtt_ms,
+            "camera": docking.camera,
+        }
+        self._bench.note("camera.clock_set", slot.session_id, detail)
+
+    def _configure(self, slot: Slot, link: CameraLink) -> None:
+        settings = dict(_pair(text) for text in self._bench.config.settings)
+        link.configure(settings)
+        self._bench.note("camera.configured", slot.session_id, dict(settings))
 
     def compare(self, slot: Slot, storage: Storage) -> bool:
         """Whether the storage is that of the camera that was spoken to, as far as it tells."""

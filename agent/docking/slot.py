@@ -253,8 +253,13 @@ class SlotWorker:
                 self._slot = self._bench.rows.put(replace(self._slot, plug=seen.plug))
             return True
         if seen.has_link and self._asked_plug != seen.plug:
-            self._linked().enter_storage()
-            self._let_go()
+            try:
+                self._linked().enter_storage()
+            except Unsupported as error:
+                self._become(State.ATTENTION, Code.NO_STORAGE, str(error))
+                return False
+            finally:
+                self._let_go()
             self._asked_plug, self._is_two_phase = seen.plug, True
             self._expect("storage")
         if self._waited_ns() >= self._most_wait_ns:
