@@ -184,12 +184,16 @@ def test_people_at_a_dock_hold_and_allow_through_the_running_agent(stage, tmp_pa
     camera = card(tmp_path, "BC0001")
     words = ["--reason", "court 17/26", "--by", "Lt. 0300", *stage.config()]
     span = ["--from", "2026-01-01", "--to", "2027-01-01"]
+    stage.wait("1", "empty")
     stage.text("hold", "place", "--camera", "bc0001", *span, *words)
     camera.plug(stage.slot["1"])
     stage.wait("1", "ready")
-    time.sleep(5)
-    assert len(camera.files()) == 3, "held"
-    assert {why for (why,) in stage.rows("SELECT kept_because FROM footage")} == {"it is held"}
+    until_s = time.monotonic() + 60
+    kept = "SELECT DISTINCT kept_because FROM footage"
+    while stage.rows(kept) != [("it is held",)] and time.monotonic() < until_s:
+        time.sleep(0.2)
+    assert stage.rows(kept) == [("it is held",)]
+    assert len(camera.files()) == 3
     session = stage.seen("1")["session"]
     refused = subprocess.run(
         stage.outpost("dock", "allow-wipe", session, *words),
