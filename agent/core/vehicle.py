@@ -20,6 +20,7 @@ class Heard:
     said: Any  # its fields as attributes, named and scaled as in the protocol's definition
     utc_ns: int  # our clock when it came; of a tlog: the logger's
     mono_ns: int  # our monotonic clock when it came; of a tlog: `utc_ns`, never falling
+    seq: int = -1  # its number, 0 to 255, counted by its sender; -1: not told
 
 
 @dataclass(frozen=True, slots=True)

@@ -39,6 +39,7 @@ class Flight:
     """One arm cycle, from arming to disarming; all counted from what was heard of one vehicle."""
 
     id: str
+    session: str  # id of the first flight of those that a quick re-arm joins
     vehicle: str  # name: autopilot's unique number where told, else link and system id
     kind: Kind
     start_utc_ns: int  # armed
