@@ -16,6 +16,7 @@ from agent import (
     cli_dock,
     cli_docking,
     cli_files,
+    cli_flight,
     cli_keeping,
     cli_outbox,
     cli_workbench,
@@ -70,6 +71,7 @@ def _parser() -> argparse.ArgumentParser:
     cli_keeping.add(words)
     cli_outbox.add(words)
     cli_files.add(words)
+    cli_flight.add(words)
     cli_cameras.add(words)
     cli_dock.add(words)
     cli_docking.add(words)
